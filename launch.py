@@ -1,0 +1,113 @@
+"""Run an ablation: every arm of an experiment, over several seeds, to a table with uncertainty.
+
+python launch.py
+python launch.py --experiment=normalization --arms=batch,group --seeds=5 --workdir=runs/norms
+python launch.py --config.optimizer.learning_rate=0.05 --config.train.steps=400
+python launch.py --mode=list
+"""
+
+import os
+import shlex
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from research.config import UserError, flatten, get_config, nearest, unknown
+
+MODES = ("train", "evaluate", "report", "publish", "list")
+
+_EXPERIMENT = flags.DEFINE_string(
+    "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
+)
+_SCALE = flags.DEFINE_string("scale", "laptop", "laptop, gpu or cluster: values, never code paths.")
+_ARMS = flags.DEFINE_list("arms", [], "Arms to run, or patterns such as '*_b2'; default: its own.")
+_SEEDS = flags.DEFINE_string("seeds", None, "A count (3 is 0,1,2) or a list (1,4 or 3,).")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where runs live; runs/<experiment>-<scale>.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared TFDS sets (or TFDS_DATA_DIR); images.")
+_MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would run and its cost; run nothing.")
+
+
+def main(argv: list[str]) -> None:
+    """Do what the flags say."""
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        raise UserError(f"command line: found {argv[1]!r}, expected flags only (--experiment=…)")
+    if _MODE.value not in MODES:
+        raise unknown("--mode", _MODE.value, MODES)
+    # Imports wait until here: flags are checked at once, and --help does not load JAX.
+    from research.experiment import parse_seeds, resolve
+
+    if _MODE.value == "list":
+        from research.commands.list import list_experiments
+
+        return list_experiments()
+
+    study = resolve(
+        _EXPERIMENT.value,
+        _SCALE.value,
+        overrides=config_flags.get_override_values(flags.FLAGS["config"]),
+        arms=_ARMS.value,
+        seeds=None if _SEEDS.value is None else parse_seeds(_SEEDS.value),
+        workdir=_WORKDIR.value,
+    )
+    from research.distributed.startup import start
+
+    start(deterministic=any(c.train.deterministic for c in study.configs.values()))
+    if _DRY_RUN.value:
+        from research.commands.dry_run import dry_run
+
+        dry_run(study, _DATA_DIR.value)
+    elif _MODE.value == "train":
+        from research.commands.train import run_study
+
+        run_study(study, _DATA_DIR.value, command=shlex.join(["python", *sys.argv]))
+    elif _MODE.value == "evaluate":
+        from research.commands.evaluate import evaluate_study
+
+        evaluate_study(study, _DATA_DIR.value)
+    elif _MODE.value == "report":
+        from research.commands.report import show_report
+
+        show_report(study.workdir)
+    elif _MODE.value == "publish":
+        from research.commands.report import publish_results
+
+        publish_results(study.workdir, _EXPERIMENT.value)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parse the command line; whatever is wrong with it is a `UserError`."""
+    config = get_config()
+    known = flatten(config)
+    for argument in argv[1:]:
+        field = argument.partition("=")[0].lstrip("-").removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and field not in known:
+            raise unknown("--config.", field, known)
+    try:
+        # Defining this flag parses its overrides, so it has to come after the check above.
+        config_flags.DEFINE_config_dict("config", config, "Overrides, --config.a.b=value.")
+        return flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        hint = nearest(error.flagname, list(flags.FLAGS))
+        raise UserError(f"--{error.flagname}: found an unknown flag{hint}") from None
+    except (flags.Error, AttributeError, TypeError, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def run() -> None:
+    """Run `main`; an error that the user can mend is one message and exit status 2."""
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except UserError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nlaunch.py: interrupted; launch again to go on from there", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(130)  # threads that train would hold the process
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,1 @@
+"""Ablate: controlled experiments on convolutional and recurrent networks in JAX."""

@@ -1,0 +1,1 @@
+"""What `--mode` names: a function of the resolved study each."""

@@ -1,0 +1,60 @@
+"""`--dry_run`: what would run, and what it costs."""
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from research import workdir
+from research.commands.train import Datasets, prepare
+from research.experiment import Study
+from research.train.program import batch_shapes, pure_functions, state_shapes, total_steps
+from research.train.record import Run
+
+
+def dry_run(study: Study, data_dir: str | None) -> None:
+    """Print every arm with its runs, parameters and arithmetic; train nothing, write nothing."""
+    datasets = Datasets(data_dir)
+    prepare(study, datasets)
+    workdir.check(study, study.tuning_runs())
+    table = Table("arm", "changes", "parameters", "steps", "runs", "done", "FLOPs")
+    for column in table.columns[:2]:
+        column.overflow = "fold"
+    total_runs = total_flops = 0
+    tuning = study.tuning_runs()
+    for arm, config in study.configs.items():
+        dataset = datasets.of(config)
+        runs = [run for run in [*tuning, *study.runs()] if run.arm == arm]
+        done = sum(run.result() is not None for run in runs)
+        parameters, flops = cost(config, dataset)
+        steps = total_steps(config, dataset)
+        flops *= steps * (len(runs) - done)
+        total_runs, total_flops = total_runs + len(runs) - done, total_flops + flops
+        changes = ", ".join(f"{k}={v}" for k, v in study.changes[arm].items())
+        table.add_row(
+            arm, changes, f"{parameters:,}", f"{steps:,}", _runs(runs), str(done), f"{flops:.2e}"
+        )
+    console = Console()
+    console.print(f"{study.name} --scale={study.scale} into {study.workdir}", highlight=False)
+    console.print(table)
+    console.print(
+        f"{total_runs} runs to train, {total_flops:.2e} floating-point operations in steps "
+        "(XLA's count before it optimises; evaluation not counted)",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def cost(config, dataset) -> tuple[int, float]:
+    """Return the parameters, and the floating-point operations of one training step."""
+    with jax.enable_x64(config.train.precision == "float64"):
+        init, step, _ = pure_functions(config, dataset)
+        state = state_shapes(config, init)
+        lowered = jax.jit(step).lower(state, batch_shapes(dataset, config.data.batch_size))
+        parameters = sum(p.size for p in jax.tree.leaves(state.params))
+        return parameters, lowered.cost_analysis()["flops"]
+
+
+def _runs(runs: list[Run]) -> str:
+    tuning = sum(not run.test for run in runs)
+    seeds = len(runs) - tuning
+    return f"{seeds} + {tuning} to tune" if tuning else str(seeds)

@@ -1,0 +1,143 @@
+"""`--mode=train`: run what is missing, then report."""
+
+import queue
+import threading
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
+from research import workdir
+from research.commands.report import show_report
+from research.config import UserError
+from research.data.sources import Dataset, load_dataset
+from research.distributed.mesh import lanes
+from research.experiment import Study
+from research.progress import Watcher
+from research.train.loop import train
+from research.train.program import make_task, total_steps
+from research.train.record import Run
+from research.train.writers import write_json
+
+
+def run_study(study: Study, data_dir: str | None, command: str) -> None:
+    """Tune each arm on validation, train every arm with every seed, and report.
+
+    Whatever has finished in the workdir stands; whatever was cut off resumes.
+
+    Raises:
+        UserError: for anything that cannot be, before anything is written.
+    """
+    datasets = Datasets(data_dir)
+    prepare(study, datasets)
+    workdir.check(study, [*study.tuning_runs(), *study.runs(_without_tuned(study))])
+    with workdir.locked(study.workdir):
+        workdir.describe(study, datasets.of(next(iter(study.configs.values()))), command)
+        run_all("tuning", study.tuning_runs(), datasets)
+        for arm, choice in study.choose().items():
+            write_json(study.workdir / arm / "tune.json", choice)
+        runs = study.runs(study.tuned_configs())
+        workdir.check(study, runs)
+        run_all(study.name, runs, datasets)
+        show_report(study.workdir)
+
+
+class Datasets:
+    """The datasets that configs name, each opened once."""
+
+    def __init__(self, data_dir: str | None):
+        """Look for them in `data_dir`."""
+        self._data_dir = data_dir
+        self._open: dict[tuple, Dataset] = {}
+
+    def of(self, config: ConfigDict) -> Dataset:
+        """Return the dataset of `config.data`."""
+        data = config.data
+        options = {
+            "image_size": data.image_size,
+            "validation": data.validation,
+            "test": data.test,
+        }
+        key = (data.name, *options.values())
+        if key not in self._open:
+            self._open[key] = load_dataset(data.name, self._data_dir, **options)
+        return self._open[key]
+
+
+def prepare(study: Study, datasets: Datasets) -> None:
+    """Open the data and build every arm's model without running it.
+
+    Raises:
+        UserError: a dataset, model, batch size or number of devices that cannot be.
+    """
+    for arm, config in study.configs.items():
+        dataset = datasets.of(config)
+        try:
+            size, train_size = config.data.batch_size, len(dataset.train)
+            if size > train_size:
+                raise UserError(
+                    f"data.batch_size: found {size}, expected at most the {train_size} training "
+                    f"images of {dataset.name}"
+                )
+            for name in ("batch_size", "eval_batch_size"):
+                devices = lanes(config.train.devices)[0].size
+                if config.data[name] % devices:
+                    raise UserError(
+                        f"data.{name}: found {config.data[name]}, expected a multiple of the "
+                        f"{devices} devices of train.devices={config.train.devices}"
+                    )
+            make_task(config, dataset)
+            total_steps(config, dataset)
+        except UserError as error:
+            raise UserError(f"arm {arm}: {error}") from None
+
+
+def run_all(title: str, runs: Iterable[Run], datasets: Datasets) -> None:
+    """Train the runs that have no result, side by side: a thread for each lane of devices.
+
+    An error in one ends the others at once; what they checkpointed stands.
+    """
+    runs = list(runs)
+    left = [run for run in runs if run.result() is None]
+    if not left:
+        return
+    waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
+    for run in left:
+        waiting.put(run)
+    errors: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    meshes = lanes(left[0].config.train.devices)[: len(left)]
+    with Watcher(title, len(runs), done=len(runs) - len(left)) as watcher:
+
+        def work(mesh) -> None:
+            try:
+                while True:
+                    run = waiting.get_nowait()
+                    name = _name(run)
+                    result = train(
+                        run,
+                        datasets.of(run.config),
+                        mesh,
+                        watch=watcher.run(name),
+                        say=watcher.say,
+                    )
+                    watcher.finished(name, result)
+            except queue.Empty:
+                errors.put(None)
+            except BaseException as error:
+                errors.put(error)
+
+        for mesh in meshes:
+            threading.Thread(target=work, args=(mesh,), daemon=True).start()
+        for _ in meshes:
+            if error := errors.get():
+                raise error
+
+
+def _name(run: Run) -> str:
+    if run.test:
+        return f"{run.arm} seed {run.seed}"
+    return f"{run.arm} {run.directory.parent.name.rpartition('.')[2]}"
+
+
+def _without_tuned(study: Study) -> dict[str, ConfigDict]:
+    """Return the configs of the arms that are not tuned: those known before any run."""
+    return {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}

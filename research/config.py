@@ -1,0 +1,243 @@
+"""Every setting of a run with its default, their validation, and errors a person can act on."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+class UserError(Exception):
+    """Something the user can mend; `launch.py` prints its one message and exits with status 2."""
+
+
+def nearest(found: Any, known: Iterable[Any]) -> str:
+    """Return `; did you mean 'x'?` for the closest of `known`, or an empty string."""
+    near = difflib.get_close_matches(str(found), [str(k) for k in known], n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def unknown(what: str, found: Any, known: Iterable[Any]) -> UserError:
+    """The error for a name that is not among `known`, with the nearest valid choice.
+
+    Example:
+        >>> print(unknown("model.norm", "bach", ["batch", "group"]))
+        model.norm: found 'bach', expected one of batch, group; did you mean 'batch'?
+    """
+    known = [str(k) for k in known]
+    named = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
+    expected = f"expected one of {named}" if known else "and none is known"
+    return UserError(f"{what}: found {found!r}, {expected}{nearest(found, known)}")
+
+
+def get_config() -> ConfigDict:
+    """Return the defaults; an experiment's `get_config(scale)` starts from these.
+
+    A model switch left at `None` takes the model's own default. Lengths are in optimiser steps.
+    """
+    return ConfigDict(
+        {
+            # What is asked: the experiment's own settings. They choose runs; none changes one.
+            "experiment": {
+                "question": "",
+                "arms": (),  # the arms run by default; () is all of them
+                "baseline": "",  # the arm that the others are compared with
+                "seeds": 5,
+                "panels": ("test/accuracy", "test/loss", "steps_to_accuracy"),
+                "target_accuracy": 0.95,  # validation accuracy that `steps_to_accuracy` waits for
+                # Each arm takes the value of `field` with the best validation accuracy.
+                "tune": {"field": "optimizer.learning_rate", "grid": (), "seed": 1000},
+            },
+            "model": {
+                "name": "resnet",
+                "depth": placeholder(int),
+                "width": placeholder(int),
+                "hidden": placeholder(tuple),
+                "norm": placeholder(str),
+                "norm_groups": placeholder(int),
+                "activation": placeholder(str),
+                "skip": placeholder(str),
+                "kernel_init": placeholder(str),
+            },
+            "data": {
+                "name": "digits",
+                "batch_size": 128,
+                "eval_batch_size": 256,
+                "feed": "auto",  # resident | streaming | auto: resident when the set fits
+                "workers": 0,  # processes that decode for the streaming feed; 0: threads
+                "augment": (),
+                "image_size": 0,  # resize to this side; 0: as stored
+                "validation": 0.1,  # share of the training split, where the set has none
+                "test": 0.2,
+            },
+            "optimizer": {
+                "name": "sgd",  # sgd | rmsprop | adam | adamw
+                "learning_rate": 0.1,
+                "momentum": 0.9,
+                "nesterov": False,
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "l1": 0.0,
+                "l2": 0.0,
+                "weight_decay": 0.0,  # decoupled: times the learning rate, outside the gradient
+                "decay_norm_and_bias": False,
+                "schedule": {
+                    "name": "constant",  # constant | cosine | step | linear | one_cycle
+                    "warmup": 0.0,  # share of the steps; linear from 0
+                    "boundaries": (0.5, 0.75),  # step: shares of the steps
+                    "factor": 0.1,  # step: multiplied at each boundary
+                },
+                "clip": {"kind": "none", "threshold": 1.0},  # none|value|global_norm|adaptive
+            },
+            "train": {
+                "steps": 0,
+                "epochs": 0.0,  # instead of steps
+                "precision": "float32",  # float32 | bfloat16 (compute only) | float64
+                "accumulate": 1,  # micro-batches per step
+                "ema": 0.0,  # decay of the averaged weights that are evaluated; 0: off
+                "label_smoothing": 0.0,
+                "log_every": 25,
+                "eval_every": 100,  # evaluate on validation, then checkpoint
+                "keep": 2,  # last checkpoints kept, beside the best
+                "patience": 0,  # evaluations without improvement before stopping; 0: off
+                "diagnostics_every": 0,  # per-layer norms and dead units; 0: off
+                "devices": 1,  # accelerators that share one run's batch; -1: all of them
+                "deterministic": False,  # GPU: deterministic kernels, no autotuning
+                "tensorboard": True,
+                "wandb": False,
+            },
+        }
+    )
+
+
+CHOICES = {
+    "data.feed": ("auto", "resident", "streaming"),
+    "optimizer.name": ("sgd", "rmsprop", "adam", "adamw"),
+    "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
+    "optimizer.clip.kind": ("none", "value", "global_norm", "adaptive"),
+    "train.precision": ("float32", "bfloat16", "float64"),
+}
+
+# Field -> (lowest, highest, whether the lowest itself is allowed).
+RANGES = {
+    "data.batch_size": (1, math.inf, True),
+    "data.eval_batch_size": (1, math.inf, True),
+    "data.workers": (0, math.inf, True),
+    "data.image_size": (0, math.inf, True),
+    "data.validation": (0, 1, False),
+    "data.test": (0, 1, False),
+    "optimizer.learning_rate": (0, math.inf, False),
+    "optimizer.momentum": (0, 1, True),
+    "optimizer.b1": (0, 1, True),
+    "optimizer.b2": (0, 1, True),
+    "optimizer.eps": (0, math.inf, False),
+    "optimizer.l1": (0, math.inf, True),
+    "optimizer.l2": (0, math.inf, True),
+    "optimizer.weight_decay": (0, math.inf, True),
+    "optimizer.schedule.warmup": (0, 1, True),
+    "optimizer.schedule.factor": (0, 1, False),
+    "optimizer.clip.threshold": (0, math.inf, False),
+    "train.steps": (0, math.inf, True),
+    "train.epochs": (0, math.inf, True),
+    "train.accumulate": (1, math.inf, True),
+    "train.ema": (0, 1, True),
+    "train.label_smoothing": (0, 1, True),
+    "train.log_every": (1, math.inf, True),
+    "train.eval_every": (1, math.inf, True),
+    "train.keep": (1, math.inf, True),
+    "train.patience": (0, math.inf, True),
+    "train.diagnostics_every": (0, math.inf, True),
+    "experiment.target_accuracy": (0, 1, False),
+}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"model.norm": …}` for a nested config, in its own order.
+
+    Example:
+        >>> flatten({"model": {"norm": "batch"}, "steps": 3})
+        {'model.norm': 'batch', 'steps': 3}
+    """
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts and lists as JSON would give them back (tuples become lists)."""
+    return {
+        name: plain(value)
+        if isinstance(value, Mapping | ConfigDict)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
+        for name, value in config.items()
+    }
+
+
+def override(config: ConfigDict, changes: Mapping[str, Any], source: str) -> ConfigDict:
+    """Return a copy of `config` with `changes` (`{"model.norm": "group"}`) applied.
+
+    `train.steps` and `train.epochs` say the same thing twice: setting one clears the other.
+
+    Raises:
+        UserError: an unknown field or a value of another type, naming `source`.
+    """
+    config = config.copy_and_resolve_references()
+    known = flatten(config)
+    changes = dict(changes)
+    lengths = [f for f in ("train.steps", "train.epochs") if changes.get(f)]
+    if len(lengths) == 2:
+        raise UserError(f"{source}: found both train.steps and train.epochs, expected one of them")
+    if lengths:
+        changes = {"train.steps": 0, "train.epochs": 0.0} | changes
+    for field, value in changes.items():
+        if field not in known:
+            raise unknown(f"{source}: field", field, known)
+        parent, _, leaf = field.rpartition(".")
+        try:
+            node = config[parent] if parent else config
+            node[leaf] = value
+        except (TypeError, ValueError):
+            expected = type(known[field]).__name__
+            raise UserError(
+                f"{source}: {field}: found {value!r} ({type(value).__name__}), expected {expected}"
+            ) from None
+    return config
+
+
+def validate(config: ConfigDict, source: str = "--config") -> None:
+    """Check every value that can be judged without data or devices.
+
+    Model switches are judged by `create_model`, augmentations by `research.data.augment`.
+
+    Raises:
+        UserError: naming `source`, the field, what was found and what is expected.
+    """
+    flat = flatten(config)
+    for field, choices in CHOICES.items():
+        if flat[field] not in choices:
+            raise unknown(f"{source}: {field}", flat[field], choices)
+    for field, (low, high, closed) in RANGES.items():
+        value = flat[field]
+        inside = value >= low if closed else value > low
+        if not (inside and value <= high and math.isfinite(value)):
+            bound = f"{'at least' if closed else 'more than'} {low}"
+            bound += f" and at most {high}" if high < math.inf else ""
+            raise UserError(f"{source}: {field}: found {value!r}, expected {bound}")
+    if not (config.train.steps or config.train.epochs):
+        raise UserError(f"{source}: train.steps: found 0, expected a number of steps or of epochs")
+    if config.train.devices == 0 or config.train.devices < -1:
+        raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")
+    if config.data.batch_size % config.train.accumulate:
+        raise UserError(
+            f"{source}: train.accumulate: found {config.train.accumulate}, expected a divisor of "
+            f"data.batch_size={config.data.batch_size}"
+        )

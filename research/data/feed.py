@@ -1,0 +1,257 @@
+"""Feeds: batches on the device, shuffled by seed, from any step on.
+
+Two feeds deliver the same bits. `resident` keeps the split on the devices and gathers batches
+there; `streaming` decodes with Grain and sends batches ahead of their use. The order is a pure
+function of (seed, position), so the position that a checkpoint keeps is one integer, the step.
+"""
+
+import atexit
+import contextlib
+import functools
+import itertools
+import weakref
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from research.config import UserError, unknown
+from research.data.split import Split
+
+KINDS = ("auto", "resident", "streaming")
+RESIDENT_BYTES = 2**30  # the largest split that `auto` keeps on the device
+THREADS = 4  # decoding batches, per process; more would fight over Python's lock
+AHEAD = 2  # batches on the device before their use
+
+Batch = dict[str, jax.Array]
+_open_feeds: weakref.WeakSet[Iterator[Batch]] = weakref.WeakSet()
+
+
+@functools.lru_cache(maxsize=16)
+def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(size)
+    order.flags.writeable = False  # it is shared
+    return order
+
+
+def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.ndarray:
+    """Return the examples of a training batch: int64[batch_size] in [0, size).
+
+    The stream is one epoch after another, each a permutation of its own; batches straddle them.
+
+    Args:
+        step: number of the batch, from 0.
+        size: number of examples in the split.
+        batch_size: of the global batch, over all hosts.
+        seed: of the shuffle, non-negative.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs, offsets = np.divmod(positions, size)
+    indices = np.empty(batch_size, np.int64)
+    for epoch in range(epochs[0], epochs[-1] + 1):
+        within = epochs == epoch
+        indices[within] = _permutation(size, seed, epoch)[offsets[within]]
+    return indices
+
+
+def make_feed(
+    split: Split,
+    *,
+    kind: str,
+    batch_size: int,
+    seed: int,
+    sharding: Sharding,
+    workers: int = 0,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """Yield training batches on the device, for ever.
+
+    Safe to call from several threads, each with a sharding of its own.
+
+    Args:
+        split: the examples.
+        kind: `resident`, `streaming`, or `auto`: resident up to 1 GiB.
+        batch_size: of the global batch, over all hosts and devices.
+        seed: of the shuffle, non-negative.
+        sharding: of the batch dimension: a `SingleDeviceSharding`, or a `NamedSharding` whose
+            first dimension is the batch, over mesh axes of type Auto.
+        workers: processes that decode (streaming only); 0 decodes in threads of this one.
+        start: the first step to deliver.
+
+    Returns:
+        A generator of `{"image": uint8[B, H, W, C], "label": int32[B], "mask": float32[B]}`, the
+        mask all ones. `close()` ends its threads and processes.
+
+    Raises:
+        UserError: an unknown kind, or a batch size that is larger than the split or does not
+            divide over the devices.
+    """
+    if not 0 < batch_size <= len(split):
+        raise UserError(
+            f"data.batch_size: found {batch_size}, expected 1 to {len(split)}, the number of "
+            f"examples {split.name} has to train on"
+        )
+    choose = functools.partial(batch_indices, size=len(split), batch_size=batch_size, seed=seed)
+    return _feed(split, choose, start, None, kind, batch_size, sharding, workers)
+
+
+def evaluation_batches(
+    split: Split, *, batch_size: int, sharding: Sharding, kind: str = "auto", workers: int = 0
+) -> Iterator[Batch]:
+    """Yield every example exactly once, in order, as batches like those of `make_feed`.
+
+    The last batch is filled up with zeros, whose mask is 0.
+
+    Raises:
+        UserError: an unknown kind, or a batch size that does not divide over the devices.
+    """
+    if batch_size < 1:
+        raise UserError(f"data.batch_size: found {batch_size}, expected at least 1")
+    choose = functools.partial(_in_order, size=len(split), batch_size=batch_size)
+    steps = -(-len(split) // batch_size)
+    return _feed(split, choose, 0, steps, kind, batch_size, sharding, workers)
+
+
+def _in_order(step: int, *, size: int, batch_size: int) -> np.ndarray:
+    """Return the examples of an evaluation batch: int64[batch_size], -1 past the end."""
+    indices = np.arange(step * batch_size, (step + 1) * batch_size)
+    return np.where(indices < size, indices, -1)
+
+
+def _feed(
+    split: Split,
+    choose: Callable[[int], np.ndarray],
+    start: int,
+    stop: int | None,
+    kind: str,
+    batch_size: int,
+    sharding: Sharding,
+    workers: int,
+) -> Iterator[Batch]:
+    """Deliver the batches `choose(step)`, step from `start` to `stop` (None: no end)."""
+    if kind not in KINDS:
+        raise unknown("data.feed", kind, KINDS)
+    rows = _local_rows(batch_size, sharding)
+
+    def place(local: np.ndarray) -> jax.Array:
+        shape = (batch_size, *local.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, local, shape)
+
+    if kind == "auto":
+        kind = "resident" if split.nbytes <= RESIDENT_BYTES else "streaming"
+    if kind == "resident":
+        return _resident(
+            split, lambda step: place(choose(step)[rows].astype(np.int32)), start, stop, sharding
+        )
+    feed = _streaming(split, lambda step: choose(step)[rows], start, stop, place, workers)
+    _open_feeds.add(feed)
+    return feed
+
+
+@atexit.register
+def _close_feeds() -> None:
+    """Close what was left open, while there still are modules for Grain to close it with."""
+    for feed in list(_open_feeds):
+        with contextlib.suppress(ValueError):  # another thread is inside it
+            feed.close()
+
+
+def _local_rows(batch_size: int, sharding: Sharding) -> np.ndarray:
+    """Return the rows of a global batch that this host's devices hold, in order.
+
+    With the batch spread over H hosts that is this host's contiguous 1/H.
+    """
+    # Any array with as many rows as devices divides, so this counts the shards of a batch.
+    probe = sharding.devices_indices_map((sharding.num_devices,))
+    shards = len({rows.indices(sharding.num_devices) for (rows,) in probe.values()})
+    if batch_size % shards:
+        nearest = max(1, round(batch_size / shards)) * shards
+        raise UserError(
+            f"data.batch_size: {batch_size} does not divide over {shards} devices; the nearest "
+            f"that does is {nearest}"
+        )
+    held = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([np.arange(batch_size)[rows] for rows in held]))
+
+
+def _resident(
+    split: Split,
+    place_indices: Callable[[int], jax.Array],
+    start: int,
+    stop: int | None,
+    sharding: Sharding,
+) -> Iterator[Batch]:
+    """Gather batches on the devices, from a copy of the split on each."""
+    everywhere = sharding
+    if isinstance(sharding, NamedSharding):
+        everywhere = NamedSharding(sharding.mesh, PartitionSpec())
+
+    def upload() -> tuple[jax.Array, jax.Array]:
+        return tuple(
+            jax.make_array_from_process_local_data(everywhere, array, array.shape)
+            for array in split.arrays()
+        )
+
+    images, labels = split.remember(("resident", everywhere), upload)
+    gather = _gather(sharding)
+    for step in itertools.count(start) if stop is None else range(start, stop):
+        yield gather(images, labels, place_indices(step))
+
+
+@functools.lru_cache(maxsize=32)
+def _gather(sharding: Sharding) -> Callable[..., Batch]:
+    """Compile the choice of rows; an index of -1 gives zeros, masked."""
+
+    def gather(images, labels, indices):
+        real = indices >= 0
+        rows = jnp.maximum(indices, 0)
+        return {
+            "image": jnp.where(real[:, None, None, None], images[rows], 0),
+            "label": jnp.where(real, labels[rows], 0),
+            "mask": real.astype(jnp.float32),
+        }
+
+    return jax.jit(gather, out_shardings=sharding)
+
+
+def _streaming(
+    split: Split,
+    local_indices: Callable[[int], np.ndarray],
+    start: int,
+    stop: int | None,
+    place: Callable[[np.ndarray], jax.Array],
+    workers: int,
+) -> Iterator[Batch]:
+    """Decode batches with Grain, in threads or processes, and send them ahead of their use."""
+    import grain
+
+    def decode(step: int) -> dict[str, np.ndarray]:
+        indices = local_indices(step)
+        real = indices >= 0
+        images = np.zeros((len(indices), *split.image_shape), np.uint8)
+        labels = np.zeros(len(indices), np.int32)
+        images[real], labels[real] = split.read(indices[real])
+        return {"image": images, "label": labels, "mask": real.astype(np.float32)}
+
+    endless = start + 2**40  # steps: Grain counts in a fixed width
+    batches = (
+        grain.MapDataset.range(start, endless if stop is None else stop)
+        .map(decode)
+        .to_iter_dataset(grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS))
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain reads its own; outside absl.app nobody parsed them
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=AHEAD)
+        batches = batches.mp_prefetch(options)
+    on_device = grain.experimental.ThreadPrefetchIterDataset(
+        batches.map(lambda batch: jax.tree.map(place, batch)), prefetch_buffer_size=AHEAD
+    )
+    iterator = iter(on_device)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

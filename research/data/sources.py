@@ -1,0 +1,145 @@
+"""Datasets by name, as three splits that are the same for every seed.
+
+dataset = load_dataset("digits")
+dataset.train[0]  # {"image": uint8[8, 8, 1], "label": int}
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from research.config import UserError
+from research.data.folder import open_folder
+from research.data.prepared import open_prepared
+from research.data.split import Split
+
+SPLIT_SEED = 0  # of the permutation that carves splits: never a run's seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """An image-classification set.
+
+    Attributes:
+        name: as in `data.name`.
+        image_shape: (H, W, C) of every image; images are uint8.
+        num_classes: labels lie in [0, num_classes).
+        class_names: the name of each label.
+        train: what models are fitted to.
+        validation: what choices are made on (learning rate, best checkpoint).
+        test: what is looked at once.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    class_names: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | None = None,
+    *,
+    image_size: int = 0,
+    validation: float = 0.1,
+    test: float = 0.2,
+) -> Dataset:
+    """Open a dataset; images are decoded later, on demand.
+
+    Test is the set's own `test` split, else its `validation`, else carved from `train`; validation
+    is always carved from `train`. Load once and share the result: what its splits remember (decoded
+    arrays, copies on devices) is shared with it.
+
+    Args:
+        name: `digits`; `folder`, a directory per class in `data_dir`; or a TFDS set.
+        data_dir: folder of prepared TFDS sets (default TFDS_DATA_DIR, else
+            ~/tensorflow_datasets), or the folder of images.
+        image_size: resize images to this height and width, in pixels, bilinearly; 0 leaves them.
+        validation: fraction of `train` held out for validation, rounded up to whole examples.
+        test: the same for test, where the set has none of its own.
+
+    Raises:
+        UserError: a set that is unknown, missing or corrupt, images of varying size without
+            `image_size`, or fractions that leave nothing to train on.
+
+    Example:
+        >>> digits = load_dataset("digits")
+        >>> len(digits.train), len(digits.validation), len(digits.test)
+        (1257, 180, 360)
+    """
+    if image_size < 0:
+        raise UserError(f"data.image_size: found {image_size}, expected pixels, or 0 for as it is")
+    if name == "folder":
+        files, shape, class_names = open_folder(data_dir, measure=not image_size)
+        official = {"train": files}
+    else:
+        official, shape, class_names = open_prepared(name, data_dir)
+    if "train" not in official:
+        raise UserError(f"data.name: {name!r} has no train split, only {', '.join(official)}")
+    height, width, channels = shape
+    if image_size:
+        height = width = image_size
+    elif height is None or width is None:
+        raise UserError(
+            f"data.image_size: the images of {name!r} vary in size; set it, for instance "
+            "data.image_size=224"
+        )
+
+    def split(source, indices) -> Split:
+        return Split(name, source, indices, (height, width, channels), len(class_names))
+
+    held_out = next(
+        (official[s] for s in ("test", "validation") if _labelled(official.get(s))), None
+    )
+    train_indices, validation_indices, test_indices = carve(
+        len(official["train"]), validation, test if held_out is None else 0
+    )
+    if held_out is None:
+        test_split = split(official["train"], test_indices)
+    else:
+        test_split = split(held_out, np.arange(len(held_out)))
+    return Dataset(
+        name=name,
+        image_shape=(height, width, channels),
+        num_classes=len(class_names),
+        class_names=tuple(class_names),
+        train=split(official["train"], train_indices),
+        validation=split(official["train"], validation_indices),
+        test=test_split,
+    )
+
+
+def carve(size: int, validation: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Divide `range(size)` at random, always in the same way, into train, validation and test.
+
+    Returns:
+        Three sorted, disjoint int64 arrays that cover the range; validation and test are of
+        ceil(size · fraction) examples.
+
+    Raises:
+        UserError: the fractions are negative or leave nothing to train on.
+    """
+    for field, fraction in (("data.validation", validation), ("data.test", test)):
+        if not 0 <= fraction < 1:
+            raise UserError(f"{field}: found {fraction}, expected a fraction in [0, 1)")
+    # Rounded first, so that 0.07 · 100 = 7.000000000000001 makes 7 examples.
+    counts = [math.ceil(round(size * fraction, 6)) for fraction in (test, validation)]
+    if sum(counts) >= size:
+        raise UserError(
+            f"data.validation: {validation} for validation and {test} for test leave nothing to "
+            f"train on of {size} examples; expected smaller fractions"
+        )
+    # RandomState, not Generator: NumPy promises that its stream never changes (NEP 19).
+    order = np.random.RandomState(SPLIT_SEED).permutation(size)
+    parts = np.split(order, np.cumsum(counts))
+    test_part, validation_part, train_part = (np.sort(part).astype(np.int64) for part in parts)
+    return train_part, validation_part, test_part
+
+
+def _labelled(source) -> bool:
+    """Whether a split is there and has labels: some competitions withhold them, as -1."""
+    return bool(source) and source.read(0)[1] >= 0

@@ -1,0 +1,1 @@
+"""Where a run computes: the only place that knows of devices."""

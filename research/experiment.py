@@ -1,0 +1,271 @@
+"""Arms × seeds → runs: what an experiment asks, what is done, and what is left.
+
+An experiment is a Python file with
+
+    scales                 a tuple of names
+    get_config(scale)      → ConfigDict, from `research.config.get_config`
+    arms(scale)            → {name: {"model.norm": "group", …}}
+
+and a docstring that opens with its question, command, cost and expected result.
+"""
+
+import dataclasses
+import fnmatch
+import importlib.util
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.config import UserError, flatten, override, plain, unknown, validate
+from research.train.record import Run
+
+HERE = Path(__file__).resolve().parent.parent / "experiments"
+
+
+def experiments() -> dict[str, Path]:
+    """Return the experiments of this repository, name → file."""
+    return {path.parent.name: path for path in sorted(HERE.glob("*/config.py"))}
+
+
+def load(name_or_path: str) -> tuple[str, ModuleType]:
+    """Return the name and the module of an experiment of this repository, or of any Python file.
+
+    Raises:
+        UserError: there is none, it cannot be run, or it lacks `get_config`, `arms` or `scales`.
+    """
+    if name_or_path.endswith(".py"):
+        path = Path(name_or_path)
+        name = path.parent.resolve().name if path.stem == "config" else path.stem
+        if not path.is_file():
+            raise UserError(f"--experiment: found {name_or_path!r}, expected a file that exists")
+    else:
+        name, path = name_or_path, experiments().get(name_or_path)
+        if path is None:
+            raise unknown("--experiment", name_or_path, [*experiments(), "path/to/file.py"])
+    module_name = "experiment_" + re.sub(r"\W", "_", name)
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: cannot be loaded: {type(error).__name__}: {error}") from error
+    for needed in ("get_config", "arms", "scales"):
+        if not hasattr(module, needed):
+            raise UserError(f"{path}: found no `{needed}`, expected get_config, arms and scales")
+    return name, module
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment at one scale, with everything resolved.
+
+    Attributes:
+        name: of the experiment.
+        scale: laptop, gpu, cluster.
+        title: the first line of its docstring.
+        configs: arm → config, all overrides applied.
+        changes: arm → what it changes.
+        seeds: in order.
+        workdir: where its runs are recorded.
+    """
+
+    name: str
+    scale: str
+    title: str
+    configs: dict[str, ConfigDict]
+    changes: dict[str, dict[str, Any]]
+    seeds: tuple[int, ...]
+    workdir: Path
+
+    @property
+    def settings(self) -> ConfigDict:
+        """The experiment's own settings, the same for every arm."""
+        return next(iter(self.configs.values())).experiment
+
+    def runs(self, configs: Mapping[str, ConfigDict] | None = None) -> list[Run]:
+        """Return the reported runs, seed by seed, of `configs` (default: the study's own)."""
+        configs = configs or self.configs
+        return [
+            Run(self.name, self.scale, arm, seed, config, self.workdir / arm / f"seed_{seed}")
+            for seed in self.seeds
+            for arm, config in configs.items()
+        ]
+
+    def tuned(self, arm: str) -> bool:
+        """Whether `arm` is trained at the best value of a grid."""
+        tune = self.settings.tune
+        return bool(tune.grid) and tune.field not in self.changes[arm]
+
+    def tuning_runs(self) -> list[Run]:
+        """Return the runs that choose each arm's value, value by value; they never see test."""
+        tune = self.settings.tune
+        return [
+            Run(
+                self.name,
+                self.scale,
+                arm,
+                tune.seed,
+                override(config, {tune.field: value}, "experiment.tune.grid"),
+                self.workdir / arm / "tune" / f"{tune.field}={value}" / f"seed_{tune.seed}",
+                test=False,
+            )
+            for value in tune.grid
+            for arm, config in self.configs.items()
+            if self.tuned(arm)
+        ]
+
+    def choose(self) -> dict[str, dict[str, Any]]:
+        """Return, for each tuned arm, the grid with its metrics and the value that won.
+
+        The best validation accuracy wins, then the lower validation loss; a diverged run loses to
+        any that is not.
+        """
+        chosen = {}
+        for run in self.tuning_runs():
+            result = run.result()
+            metrics = {k: v for k, v in result["metrics"].items() if k.startswith("validation/")}
+            row = {
+                "value": flatten(run.config)[self.settings.tune.field],
+                "status": result["status"],
+                "metrics": metrics,
+            }
+            chosen.setdefault(run.arm, {"field": self.settings.tune.field, "grid": []})
+            chosen[run.arm]["grid"].append(row)
+        for choice in chosen.values():
+            choice["chosen"] = max(choice["grid"], key=_merit)["value"]
+        return chosen
+
+    def tuned_configs(self) -> dict[str, ConfigDict]:
+        """Return the configs with each tuned arm's chosen value."""
+        choices = self.choose()
+        return {
+            arm: override(config, {choices[arm]["field"]: choices[arm]["chosen"]}, "tune")
+            if arm in choices
+            else config
+            for arm, config in self.configs.items()
+        }
+
+
+def _merit(row: dict[str, Any]) -> tuple[bool, float, float]:
+    metrics = row["metrics"]
+    accuracy, loss = metrics.get("validation/accuracy"), metrics.get("validation/loss")
+    return (
+        row["status"] != "diverged",
+        -1.0 if accuracy is None else accuracy,
+        -math.inf if loss is None else -loss,
+    )
+
+
+def resolve(
+    experiment: str,
+    scale: str,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    arms: Iterable[str] = (),
+    seeds: Iterable[int] | None = None,
+    workdir: str | None = None,
+) -> Study:
+    """Return the study that the flags describe: defaults < scale < overrides < arm.
+
+    Args:
+        experiment: a name or a path.
+        scale: one of the experiment's.
+        overrides: fields of the config. One that a selected arm sets is an error; one that the
+            study would tune is not tuned.
+        arms: names or patterns (`*_b2`); the experiment's own choice by default.
+        seeds: the experiment's own number by default.
+        workdir: `runs/<experiment>-<scale>` by default.
+
+    Raises:
+        UserError: for anything in these that cannot be.
+    """
+    name, module = load(experiment)
+    overrides = dict(overrides or {})
+    if scale not in module.scales:
+        raise unknown("--scale", scale, module.scales)
+    config = module.get_config(scale)
+    all_arms = module.arms(scale)
+    config = override(config, overrides, "--config")
+    validate(config)
+    names = _select(arms or config.experiment.arms or all_arms, all_arms)
+    for field in overrides:
+        setting = [arm for arm in names if field in all_arms[arm]]
+        if setting:
+            raise UserError(
+                f"--config.{field}: found {overrides[field]!r}, but the arms {', '.join(setting)} "
+                f"set {field} themselves; leave it out, or choose other arms with --arms"
+            )
+    if config.experiment.tune.field in overrides:
+        config.experiment.tune.grid = ()
+    configs = {arm: override(config, all_arms[arm], f"arm {arm}") for arm in names}
+    for arm, arm_config in configs.items():
+        validate(arm_config, f"arm {arm}")
+    _check_settings(config, all_arms)
+    _check_distinct(configs)
+    study = Study(
+        name=name,
+        scale=scale,
+        title=(module.__doc__ or name).strip().splitlines()[0],
+        configs=configs,
+        changes={arm: dict(all_arms[arm]) for arm in names},
+        seeds=tuple(range(config.experiment.seeds) if seeds is None else seeds),
+        workdir=Path(workdir or f"runs/{name}-{scale}"),
+    )
+    for run in study.tuning_runs():
+        validate(run.config, "experiment.tune.grid")
+    return study
+
+
+def _select(patterns: Iterable[str], arms: Mapping[str, Any]) -> list[str]:
+    selected = {}
+    for pattern in patterns:
+        matched = fnmatch.filter(arms, pattern)
+        if not matched:
+            raise unknown("--arms", pattern, arms)
+        selected |= dict.fromkeys(matched)
+    return [arm for arm in arms if arm in selected]
+
+
+def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
+    baseline = config.experiment.baseline
+    if baseline not in arms:
+        raise unknown("experiment.baseline", baseline, arms)
+    if config.experiment.tune.field not in flatten(config):
+        raise unknown("experiment.tune.field", config.experiment.tune.field, flatten(config))
+    if config.experiment.seeds < 1:
+        raise UserError(f"experiment.seeds: found {config.experiment.seeds}, expected at least 1")
+
+
+def _check_distinct(configs: Mapping[str, ConfigDict]) -> None:
+    seen: dict[str, str] = {}
+    for arm, config in configs.items():
+        twin = seen.setdefault(repr(plain(config)), arm)
+        if twin != arm:
+            raise UserError(
+                f"arms {twin} and {arm}: both resolve to the same config, expected a difference"
+            )
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds that `--seeds` means: a number is a count, a comma makes a list.
+
+    Example:
+        >>> parse_seeds("3"), parse_seeds("3,"), parse_seeds("1,4")
+        ((0, 1, 2), (3,), (1, 4))
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or ("," not in text and numbers[0] < 1):
+        raise UserError(
+            f"--seeds: found {text!r}, expected a count such as 3, or seeds such as 1,4 or 3,"
+        )
+    return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))

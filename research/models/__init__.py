@@ -1,0 +1,64 @@
+"""Models by name: pure Flax Linen modules whose switches are fields.
+
+    model = create_model("resnet", depth=20, norm="group")
+    variables = model.init(key, images)
+    logits, endpoints = model.apply(variables, images)
+    (logits, _), updates = model.apply(variables, images, train=True, mutable=["batch_stats"])
+
+The output is [N, num_classes] in at least float32. The endpoints are named activations in the order
+of the network (JAX sorts them by name where they leave a `jit`); those whose last name begins with
+`act` ("stage1/block1/act1") are the output of an activation function, and a block's last one is the
+block's own output.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from flax import linen as nn
+
+from research.config import UserError, unknown
+from research.models.cnn.resnet import ResNet
+from research.models.mlp import MLP
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": MLP,
+    "resnet": ResNet,
+    **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
+}
+
+
+def create_model(name: str, /, **switches: Any) -> nn.Module:
+    """Make the model called `name`, with its defaults but for `switches`.
+
+    Raises:
+        UserError: an unknown model, a switch it does not take, or a value that a switch does not.
+
+    Example:
+        >>> create_model("resnet56", norm="layer", num_classes=100).depth
+        56
+    """
+    if name not in MODELS:
+        raise unknown("model.name", name, MODELS)
+    fixed = getattr(MODELS[name], "keywords", {})
+    for switch, value in switches.items():
+        if switch not in switches_of(name) and switch not in fixed:
+            raise unknown(f"model.{switch} (model.name={name!r})", switch, switches_of(name))
+        if switch in fixed and value != fixed[switch]:
+            family = MODELS[name].func.__name__.lower()
+            raise UserError(
+                f"model.{switch}: found {value!r}, but model.name={name!r} fixes it at "
+                f"{fixed[switch]}; expected that, or model.name={family!r}"
+            )
+    return MODELS[name](**switches)
+
+
+def switches_of(name: str) -> tuple[str, ...]:
+    """The switches that `create_model(name)` takes, but for those its name already fixes."""
+    factory = MODELS[name]
+    module, fixed = (
+        (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, ())
+    )
+    names = (field.name for field in dataclasses.fields(module))
+    return tuple(n for n in names if n not in {"parent", "name", *fixed})

@@ -1,0 +1,169 @@
+"""The report as a document: one list of blocks, rendered as Markdown and as a page of HTML."""
+
+import base64
+import dataclasses
+import html
+from pathlib import Path
+from typing import Any
+
+from research.report.runs import Experiment
+from research.report.tables import Rows, markdown, panel_table, runs_table, table, tuning_table
+from research.report.wording import how_it_was_run, label, notes, with_unit
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A piece of the report; `kind` is heading, text, code, list, table or figure."""
+
+    kind: str
+    content: Any
+    caption: str = ""
+
+
+CAPTIONS = {
+    "final": "Final metrics by arm, every seed shown.",
+    "learning_curves": "Learning curves: mean over seeds, band from the least to the greatest.",
+    "gradient_norm": "Gradient norm by layer and step, geometric mean over seeds; "
+    "grey: no such layer, or no finite value.",
+}
+
+
+def blocks(experiment: Experiment, summary: dict[str, Any], plots: dict[str, Path]) -> list[Block]:
+    """Compose the report, the answer first."""
+    content = [Block("text", summary["question"])] if summary.get("question") else []
+    content += [
+        Block("table", table(summary)),
+        Block(
+            "text",
+            "± and [low, high] are 95 % Student t intervals over seeds. " + _comparison(summary),
+        ),
+    ]
+    if remarks := notes(summary):
+        content += [Block("heading", "To be known first"), Block("list", remarks)]
+    content += [Block("figure", path, CAPTIONS[name]) for name, path in plots.items()]
+    for panel in summary["panels"]:
+        name = label(panel["metric"], summary)
+        content += [
+            Block("heading", name[:1].upper() + name[1:]),
+            Block("table", panel_table(panel, summary)),
+        ]
+    if rows := tuning_table(summary):
+        select = with_unit(summary["tune"].get("select", "validation/accuracy"), summary)
+        content += [
+            Block("heading", f"Tuned {summary['tune']['field']}"),
+            Block("table", rows),
+            Block("text", f"One tuning run per arm and value, its {select}; *: chosen."),
+        ]
+    content += [
+        Block("heading", "How this was run"),
+        Block("code", summary.get("command", "not recorded")),
+        Block("list", [f"{name}: {text}" for name, text in how_it_was_run(summary).items()]),
+        Block("heading", "Every run"),
+        Block("table", runs_table(experiment, summary)),
+    ]
+    return content
+
+
+def render_markdown(title: str, content: list[Block]) -> str:
+    """Render as Markdown; figures are linked by their file's name."""
+    render = {
+        "heading": lambda b: f"## {b.content}",
+        "text": lambda b: b.content,
+        "code": lambda b: f"```\n{b.content}\n```",
+        "list": lambda b: "\n".join(f"- {line}" for line in b.content),
+        "table": lambda b: markdown(b.content),
+        "figure": lambda b: f"![{b.caption}]({b.content.name})\n\n*{b.caption}*",
+    }
+    return "\n\n".join([f"# {title}", *(render[block.kind](block) for block in content)]) + "\n"
+
+
+def render_html(title: str, content: list[Block]) -> str:
+    """Render as one file that needs no other: images are embedded, tables sort on a click."""
+    text = html.escape
+    render = {
+        "heading": lambda b: f"<h2>{text(b.content)}</h2>",
+        "text": lambda b: f"<p>{text(b.content)}</p>",
+        "code": lambda b: f"<pre>{text(b.content)}</pre>",
+        "list": lambda b: "<ul>" + "".join(f"<li>{text(x)}</li>" for x in b.content) + "</ul>",
+        "table": lambda b: _html_table(b.content),
+        "figure": lambda b: (
+            f'<figure><img src="{_data_uri(b.content)}" alt="{text(b.caption)}">'
+            f"<figcaption>{text(b.caption)}</figcaption></figure>"
+        ),
+    }
+    body = "\n".join(render[block.kind](block) for block in content)
+    return _PAGE.format(title=text(title), style=_STYLE, body=body, script=_SCRIPT)
+
+
+def _comparison(summary: dict[str, Any]) -> str:
+    panel = summary["panels"][0]
+    if panel["baseline"] not in panel["arms"]:
+        return "No baseline is among the arms, so none is compared."
+    return (
+        f"Δ {panel['baseline']} is the difference from that arm, paired by seed; "
+        "p is of the paired t test, with Holm's correction over the arms."
+    )
+
+
+def _html_table(rows: Rows) -> str:
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in rows[0])
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.values()) for row in rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    grid = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+    return f'<div class="wide">{grid}</div>'
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 64rem;
+  margin: 2rem auto; padding: 0 1rem }
+h1 { line-height: 1.2 } h2 { margin-top: 2.2rem; font-size: 1.2rem }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums }
+th, td { padding: .3rem .5rem; text-align: right; border-bottom: 1px solid #ddd;
+  white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+th { cursor: pointer; border-bottom: 2px solid #222; vertical-align: bottom; white-space: normal }
+th[aria-sort=ascending]::after { content: " ▲" } th[aria-sort=descending]::after { content: " ▼" }
+pre { background: #f4f4f4; border: 1px solid #ddd; padding: .8rem; white-space: pre-wrap;
+  overflow-wrap: anywhere }
+figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto }
+figcaption { color: #555; font-size: .85rem }
+"""
+
+_SCRIPT = """
+const value = (row, i) => row.cells[i].textContent.trim();
+const key = text => parseFloat(text.replace('−', '-').replace(/^[<+]/, ''));
+for (const th of document.querySelectorAll('th')) th.onclick = () => {
+  const up = th.ariaSort !== 'ascending', i = th.cellIndex;
+  for (const other of th.parentNode.cells) other.ariaSort = null;
+  th.ariaSort = up ? 'ascending' : 'descending';
+  const body = th.closest('table').tBodies[0], rows = [...body.rows];
+  const compare = (a, b) => {
+    const x = key(value(a, i)), y = key(value(b, i));
+    if (isNaN(x) !== isNaN(y)) return isNaN(x) ? 1 : -1;  // what has no number comes last
+    const order = isNaN(x) ? value(a, i).localeCompare(value(b, i)) : x - y;
+    return up ? order : -order;
+  };
+  body.append(...rows.sort(compare));
+};
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+<script>{script}</script>
+</body>
+</html>
+"""

@@ -1,0 +1,38 @@
+"""The pictures of a report.
+
+Each plot is a function of the experiment and its summary: it returns the figure and the rows of
+data behind it, or None where the runs have not logged what it shows. Figures are built without
+pyplot, so nothing global is touched; matplotlib is imported when the first one is drawn.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from research.report.files import write, write_csv
+from research.report.plots.final_metrics import final_metrics
+from research.report.plots.gradient_norms import gradient_norms
+from research.report.plots.learning_curves import learning_curves
+from research.report.plots.style import STYLE, Plot, png
+from research.report.runs import Experiment
+
+
+def draw(experiment: Experiment, summary: dict[str, Any], directory: Path) -> dict[str, Path]:
+    """Write every plot that the runs allow as PNG, its data beside it as CSV; name → PNG."""
+    import matplotlib
+
+    plots: dict[str, Callable[[Experiment, dict[str, Any]], Plot | None]] = {
+        "final": final_metrics,
+        "learning_curves": learning_curves,
+        "gradient_norm": gradient_norms,
+    }
+    drawn = {}
+    for name, plot in plots.items():
+        with matplotlib.rc_context(STYLE):
+            made = plot(experiment, summary)
+            if made is None:
+                continue
+            figure, rows = made
+            drawn[name] = write(directory / f"{name}.png", png(figure))
+        write_csv(directory / f"{name}.csv", rows)
+    return drawn

@@ -1,0 +1,153 @@
+"""Learning curves: training loss and validation metric by step."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from research.report.plots.style import WIDTH, Plot, grid_lines, new_figure, styles
+from research.report.runs import Experiment, Run
+from research.report.statistics import mean_interval
+from research.report.summary import chance
+from research.report.wording import is_share, number, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def learning_curves(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
+    """Training loss and validation metric by step: mean over seeds, band from least to greatest.
+
+    A mean is taken at the steps that all ended runs of an arm share, so that it never jumps because
+    a seed drops out; a run that diverged stands apart, as a thin line that ends in a cross.
+    """
+    logged = {name for run in experiment.runs if run.ended for row in run.rows for name in row}
+    validation = ("validation/accuracy", "validation/loss")
+    shown = [m for m in ("train/loss", *validation) if m in logged]
+    if len(shown) == 3:
+        shown.remove("validation/loss")
+    if not shown:
+        return None
+    figure = new_figure(2.9)
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    style, rows = styles(experiment.arms, experiment.settings.get("baseline")), []
+    for axis, metric in zip(axes, shown, strict=True):
+        scale = 100 if is_share(metric) else 1
+        for i, arm in enumerate(experiment.arms):
+            runs = [run for run in experiment.of(arm) if run.ended]
+            band = _band([run for run in runs if not run.diverged], arm, metric)
+            rows += band
+            if band:
+                steps, mean, low, high = (
+                    np.array([row[key] for row in band]) for key in ("step", "mean", "min", "max")
+                )
+                every = max(1, len(steps) // 6)  # staggered, so that markers do not meet
+                axis.plot(
+                    *(steps, scale * mean),
+                    **style[arm],
+                    markersize=3.5,
+                    markevery=(i * every // len(experiment.arms), every),
+                )
+                shade = {"color": style[arm]["color"], "alpha": 0.15, "linewidth": 0}
+                axis.fill_between(steps, scale * low, scale * high, **shade)
+            for run in runs:
+                if run.diverged:
+                    _until_divergence(axis, run, metric, scale, style[arm])
+        axis.set(xlabel="step", ylabel=with_unit(metric, summary))
+        if metric.endswith("loss"):
+            _log_scale(axis)
+        else:
+            _leave_out_rise(axis)
+        grid_lines(axis, "y")
+        _chance_line(axis, metric, experiment.settings, scale)
+    _legend(figure, experiment, style)
+    return figure, rows
+
+
+def _band(runs: list[Run], arm: str, metric: str) -> list[dict[str, Any]]:
+    """Mean, t interval and range over seeds at the steps that every run has."""
+    curves = [curve for run in runs if (curve := run.curve(metric))]
+    if not curves:
+        return []
+    rows = []
+    for step in sorted(set.intersection(*(set(curve) for curve in curves))):
+        values = [curve[step] for curve in curves if curve[step] is not None]
+        if values:
+            mean, interval = mean_interval(values)
+            low, high = interval or (None, None)
+            row = {"metric": metric, "arm": arm, "step": step, "n": len(values), "mean": mean}
+            row |= {"ci95_low": low, "ci95_high": high, "min": min(values), "max": max(values)}
+            rows.append(row)
+    return rows
+
+
+def _until_divergence(
+    axis: "Axes", run: Run, metric: str, scale: float, style: dict[str, Any]
+) -> None:
+    points = [(step, scale * v) for step, v in run.curve(metric).items() if v is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), color=style["color"], linewidth=0.7)
+        axis.plot(*points[-1], "x", color=style["color"], markersize=6, markeredgewidth=1.5)
+
+
+def _log_scale(axis: "Axes") -> None:
+    """Scale logarithmically, if all values are positive, with ticks that read as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    drawn = [y for line in axis.lines for y in line.get_ydata()]
+    if not drawn or min(drawn) <= 0:
+        return
+    axis.set_yscale("log")
+    decades = np.log10(max(drawn) / min(drawn))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 1)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _leave_out_rise(axis: "Axes") -> None:
+    """Start the axis at the least value after a fifth of training: the arms differ above it."""
+    curves = [line.get_xydata() for line in axis.lines]
+    if not curves:
+        return
+    early = 0.2 * max(curve[-1, 0] for curve in curves)
+    late = [y for curve in curves for x, y in curve if x >= early]
+    low, high = min(late), max(late)
+    margin = 0.05 * (high - low) or 1
+    axis.set_ylim(low - margin, high + margin)
+
+
+def _chance_line(axis: "Axes", metric: str, settings: dict[str, Any], scale: float) -> None:
+    level = chance(metric, settings)
+    low, high = axis.get_ylim()
+    if level is not None and low < scale * level < high:
+        axis.axhline(scale * level, color="0.5", linewidth=0.8, linestyle=":")
+        axis.annotate(
+            "chance",
+            (1, scale * level),
+            (-1, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="0.4",
+        )
+
+
+def _legend(figure: "Figure", experiment: Experiment, style: dict[str, dict[str, Any]]) -> None:
+    """One legend below all axes; it says how many seeds stand behind each line."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles = []
+    for arm in experiment.arms:
+        ended = [run for run in experiment.of(arm) if run.ended]
+        count = sum(not run.diverged for run in ended)
+        name = f"{arm}, n = {count}" if count else f"{arm}, no run left"
+        handles.append(Line2D([], [], label=name, markersize=3.5, **style[arm]))
+    handles.append(Patch(color="0.85", label="least to greatest seed"))
+    if any(run.diverged for run in experiment.runs):
+        handles.append(Line2D([], [], color="0.3", linewidth=0.7, marker="x", label="diverged run"))
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), int(WIDTH / (0.065 * longest + 0.55))))  # inches of 8 pt
+    figure.set_figheight(2.5 + 0.18 * -(-len(handles) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -1,0 +1,73 @@
+"""How every plot looks: size, palette, type, and the rendering to PNG."""
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+Plot = tuple["Figure", list[dict[str, Any]]]  # a figure and the data behind it
+
+WIDTH = 7.0  # inches: a page's text width; legible when shrunk to a column of 3.4
+DPI = 160
+# Okabe and Ito, "Color Universal Design" (2008), without their yellow, too pale for a line.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+BASELINE = "#000000"
+LINES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+MARKERS = "osD^vPX<>*hp"
+STYLE = {
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+}
+
+
+def styles(arms: list[str], baseline: str | None) -> dict[str, dict[str, Any]]:
+    """Give each arm a colour, a line and a marker; the baseline is black and solid."""
+    others = [arm for arm in arms if arm != baseline]
+    chosen = {
+        arm: {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": LINES[(i + i // len(COLOURS) + 1) % len(LINES)],
+            "marker": MARKERS[(i + 1) % len(MARKERS)],
+        }
+        for i, arm in enumerate(others)
+    }
+    return chosen | {baseline: {"color": BASELINE, "linestyle": "-", "marker": MARKERS[0]}}
+
+
+def new_figure(height: float) -> "Figure":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def grid_lines(axis: "Axes", which: str) -> None:
+    axis.grid(axis=which, color="0.9", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def png(figure: "Figure") -> bytes:
+    """Render a figure with a palette of 256 colours: a third of the bytes, no loss to the eye."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+    data = io.BytesIO()
+    image.quantize(256, dither=Image.Dither.NONE).save(data, "PNG", optimize=True, dpi=(DPI, DPI))
+    return data.getvalue()

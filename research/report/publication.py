@@ -1,0 +1,68 @@
+"""Publish a report beside its experiment: files under `results/<scale>/`, a table in the README."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from research.config import UserError
+from research.report.document import report
+from research.report.files import write
+from research.report.runs import read_experiment
+from research.report.summary import summarise
+from research.report.tables import markdown, table, tuning_table
+from research.report.wording import how_it_was_run, notes
+
+LARGEST = 150_000  # bytes of a picture; a repository keeps every version for ever
+
+
+def publish(workdir: str | Path, experiment_dir: str | Path) -> list[Path]:
+    """Report on `workdir`, copy the result to `experiment_dir` and rewrite its README's table.
+
+    The table stands between `<!-- results:<scale> begin -->` and `<!-- results:<scale> end -->`.
+    `experiment_dir` is left untouched unless both are there.
+
+    Returns:
+        The files written: `results/<scale>/summary.json`, the plots, and the README.
+
+    Raises:
+        UserError: the README or its markers are missing, or a plot is larger than 150 kB.
+    """
+    experiment_dir = Path(experiment_dir)
+    summary = summarise(read_experiment(workdir))
+    scale = summary["scale"]
+    readme = experiment_dir / "README.md"
+    page = _replace_table(readme, scale, published_table(summary))
+    made = report(workdir)
+    copies = [made / "summary.json", *sorted(made.glob("*.png"))]
+    for path in copies[1:]:
+        if path.stat().st_size > LARGEST:
+            size = path.stat().st_size // 1000
+            raise UserError(
+                f"{path}: found {size} kB, expected at most {LARGEST // 1000} to publish"
+            )
+    results = experiment_dir / "results" / scale
+    written = [write(results / path.name, path.read_bytes()) for path in copies]
+    return [*written, write(readme, page)]
+
+
+def published_table(summary: dict[str, Any]) -> str:
+    """Lay the results out as Markdown with all that a reader needs to run them again."""
+    parts = [markdown(table(summary))]
+    if rows := tuning_table(summary):
+        parts.append(f"Validation by {summary['tune']['field']} (*: chosen):\n\n{markdown(rows)}")
+    parts.append(f"```\n{summary.get('command', 'command not recorded')}\n```")
+    facts = [f"{name}: {text}" for name, text in how_it_was_run(summary).items()]
+    parts.append("\n".join(f"- {line}" for line in [*facts, *notes(summary)]))
+    return "\n\n".join(parts)
+
+
+def _replace_table(readme: Path, scale: str, content: str) -> str:
+    begin, end = (f"<!-- results:{scale} {word} -->" for word in ("begin", "end"))
+    advice = f"expected the lines {begin!r} and {end!r} around the table's place, once and in order"
+    if not readme.exists():
+        raise UserError(f"{readme}: found no such file; {advice}")
+    text = readme.read_text(encoding="utf-8")
+    between = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    if text.count(begin) != 1 or text.count(end) != 1 or not between.search(text):
+        raise UserError(f"{readme}: {advice}; found {text.count(begin)} and {text.count(end)}")
+    return between.sub(lambda _: f"{begin}\n\n{content}\n\n{end}", text)

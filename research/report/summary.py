@@ -1,0 +1,152 @@
+"""From runs to numbers: one panel per metric, one entry per arm, and how all of it was run."""
+
+import difflib
+from statistics import median, stdev
+from typing import Any
+
+from research.config import UserError
+from research.report.runs import Experiment, Run, finite
+from research.report.statistics import holm, mean_interval, paired_p_value
+
+_COPIED = ("title", "question", "command", "seeds", "target_accuracy", "arms_changes", "tune")
+
+
+def summarise(experiment: Experiment) -> dict[str, Any]:
+    """Summarise a workdir as `summary.json` holds it.
+
+    In each panel an arm has `n` values and their `mean`, `ci95` (Student t over seeds; None for one
+    seed) and `sd`; `difference` is to the baseline, paired by seed over the seeds that both have,
+    and None for the baseline itself or when there is nothing to pair with; `p_holm` is corrected
+    over the arms of the panel. A diverged run enters an accuracy at chance and is left out of any
+    other metric. In a `steps_to_…` metric null means never reached: it is left out of the mean, and
+    `reached` of the `ended` runs says how many are in it.
+
+    Raises:
+        UserError: a panel names a metric that no run has logged.
+    """
+    settings = experiment.settings
+    arms = {arm: _arm(experiment, arm) for arm in experiment.arms}
+    return {
+        "experiment": settings["experiment"],
+        "scale": settings["scale"],
+        **{key: settings[key] for key in _COPIED if key in settings},
+        "panels": [_panel(experiment, panel) for panel in settings["panels"]],
+        "arms": arms,
+        "provenance": provenance(experiment),
+        "undeclared": experiment.undeclared,
+    }
+
+
+def final_value(run: Run, metric: str, settings: dict[str, Any]) -> float | None:
+    """The value with which a run enters a panel; None if it does not."""
+    if run.diverged:
+        return chance(metric, settings)
+    return finite(run.metrics.get(metric))
+
+
+def chance(metric: str, settings: dict[str, Any]) -> float | None:
+    """What guessing would score; None where that has no meaning, as for a loss."""
+    stated = (settings.get("chance") or {}).get(metric)
+    if stated is None and metric.endswith("/accuracy") and settings.get("num_classes"):
+        return 1 / settings["num_classes"]
+    return finite(stated)
+
+
+def provenance(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
+    """The distinct `git`, `versions` and `hardware` of the ended runs, and how many ran so."""
+    ended = [run.result for run in experiment.runs if run.ended]
+    distinct = {}
+    for key in ("git", "versions", "hardware"):
+        found: list[dict[str, Any]] = []
+        for value in (result.get(key) or {} for result in ended):
+            same = next((entry for entry in found if entry["value"] == value), None)
+            if same:
+                same["runs"] += 1
+            else:
+                found.append({"value": value, "runs": 1})
+        distinct[key] = found
+    return distinct
+
+
+def _arm(experiment: Experiment, arm: str) -> dict[str, Any]:
+    runs = experiment.of(arm)
+    seconds = [finite(run.result.get("wall_seconds")) for run in runs if run.ended]
+    seconds = [value for value in seconds if value is not None]
+    return {
+        "ended": sum(run.ended for run in runs),
+        "diverged": [run.seed for run in runs if run.diverged],
+        "missing": [run.seed for run in runs if not run.ended],
+        "resumed": [run.seed for run in runs if run.ended and run.result.get("resumed_from")],
+        "wall_seconds": median(seconds) if seconds else None,
+        "tuning": experiment.tuning.get(arm),
+    }
+
+
+def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:
+    metric, baseline = panel["metric"], experiment.settings.get("baseline")
+    _check_logged(experiment, metric)
+    values = {
+        arm: {
+            str(run.seed): final_value(run, metric, experiment.settings)
+            for run in experiment.of(arm)
+            if run.ended
+        }
+        for arm in experiment.arms
+    }
+    entries = {arm: _entry(experiment.of(arm), metric, values[arm]) for arm in experiment.arms}
+    for arm, entry in entries.items():
+        if arm != baseline:
+            entry["difference"] = _difference(values[arm], values.get(baseline, {}))
+    tested = [
+        e["difference"] for e in entries.values() if (e["difference"] or {}).get("p") is not None
+    ]
+    for difference, p_holm in zip(tested, holm([d["p"] for d in tested]), strict=True):
+        difference["p_holm"] = p_holm
+    return {
+        "metric": metric,
+        "direction": panel["direction"],
+        "baseline": baseline,
+        "arms": entries,
+    }
+
+
+def _entry(runs: list[Run], metric: str, values: dict[str, float | None]) -> dict[str, Any]:
+    known = [value for value in values.values() if value is not None]
+    mean, interval = mean_interval(known)
+    entry = {
+        "n": len(known),
+        "diverged": sum(run.diverged for run in runs),
+        "mean": mean,
+        "ci95": interval,
+        "difference": None,
+        "sd": stdev(known) if len(known) > 1 else None,
+        "seeds": values,
+    }
+    if metric.startswith("steps_to_"):
+        entry |= {"reached": len(known), "ended": len(values)}
+    return entry
+
+
+def _difference(
+    values: dict[str, float | None], baseline: dict[str, float | None]
+) -> dict[str, Any] | None:
+    """Compare seed by seed, so that what a seed shares (initial values, order) cancels."""
+    pairs = [
+        value - baseline[seed]
+        for seed, value in values.items()
+        if value is not None and baseline.get(seed) is not None
+    ]
+    if not pairs:
+        return None
+    mean, interval = mean_interval(pairs)
+    p = paired_p_value(pairs)
+    return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(pairs)}
+
+
+def _check_logged(experiment: Experiment, metric: str) -> None:
+    completed = [run for run in experiment.runs if run.ended and not run.diverged]
+    logged = sorted({name for run in completed for name in run.metrics})
+    if completed and metric not in logged:
+        near = difflib.get_close_matches(metric, logged, n=1, cutoff=0.0)
+        hint = f"; the nearest that is logged is {near[0]!r}" if near else ""
+        raise UserError(f"panels: found metric {metric!r}, which no run has logged{hint}")

@@ -1,0 +1,205 @@
+"""The tables: for the terminal, the page and a README."""
+
+from pathlib import Path
+from typing import Any
+
+from research.report.runs import Experiment, finite, read_experiment
+from research.report.summary import summarise
+from research.report.wording import decimals, is_share, notes, number, with_unit
+
+Rows = list[dict[str, str]]
+NOTHING = "–"
+
+
+def table(source: str | Path | dict[str, Any]) -> Rows:
+    """Tabulate the arms of a workdir, or of a summary of one: a dict of column → text per arm.
+
+    The first panel also shows the difference from the baseline; accuracies are in percent, their
+    differences in percentage points. `[low, high]` and ± are 95 % intervals over seeds.
+    """
+    summary = source if isinstance(source, dict) else summarise(read_experiment(source))
+    first, *others = summary["panels"]
+    rows = []
+    for arm, facts in summary["arms"].items():
+        row = {"arm": arm, "n": _runs(facts)} | _result(first, arm, summary)
+        row |= _difference(first, arm, short=True)
+        for panel in others:
+            row |= _result(panel, arm, summary)
+        row["time (s)"] = _seconds(facts["wall_seconds"])
+        if summary.get("tune"):
+            field = summary["tune"]["field"].rsplit(".", 1)[-1].replace("_", " ")
+            chosen = (facts["tuning"] or {}).get("chosen")
+            row[field] = NOTHING if chosen is None else f"{chosen:g}"
+        rows.append(row)
+    return rows
+
+
+def panel_table(panel: dict[str, Any], summary: dict[str, Any]) -> Rows:
+    """Tabulate one panel: mean, interval, standard deviation and the test against the baseline."""
+    rows = []
+    for arm, entry in panel["arms"].items():
+        row = {"arm": arm, "n": str(entry["n"])} | _result(panel, arm, summary)
+        deviation = entry["sd"]
+        row["sd"] = NOTHING if deviation is None else number(deviation * _scale(panel["metric"]), 2)
+        rows.append(row | _difference(panel, arm, short=False))
+    return rows
+
+
+def tuning_table(summary: dict[str, Any]) -> Rows:
+    """Tabulate the validation metric of each arm at each value of the grid; a star: chosen."""
+    tune = summary.get("tune")
+    if not tune:
+        return []
+    metric, rows = tune.get("select", "validation/accuracy"), []
+    for arm, facts in summary["arms"].items():
+        tuning = facts["tuning"] or {"grid": [], "chosen": None}
+        tried = {point["value"]: point for point in tuning["grid"]}
+        row = {"arm": arm}
+        for value in sorted({*tune["values"], *tried}):
+            score = ((tried.get(value) or {}).get("metrics") or {}).get(metric)
+            text = NOTHING if score is None else number(score * _scale(metric), 4)
+            if value in tried and tried[value].get("status") == "diverged":
+                text = "diverged"
+            row[f"{value:g}"] = f"{text} *" if value == tuning["chosen"] else text
+        rows.append(row)
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column, NOTHING) for column in columns} for row in rows]
+
+
+def runs_table(experiment: Experiment, summary: dict[str, Any]) -> Rows:
+    """Tabulate every run: how it ended, its metrics, its time and its parameters' digest."""
+    rows = []
+    for run in experiment.runs:
+        result = run.result or {"status": "no result yet"}
+        row = {"arm": run.arm, "seed": str(run.seed), "status": str(result.get("status"))}
+        row["steps"] = str(result.get("steps", NOTHING))
+        for panel in summary["panels"]:
+            value = finite(run.metrics.get(panel["metric"]))
+            digits = 1 if _counts(panel["metric"]) else 4
+            text = NOTHING if value is None else number(value * _scale(panel["metric"]), digits)
+            row[with_unit(panel["metric"], summary)] = text
+        row["time (s)"] = _seconds(finite(result.get("wall_seconds")))
+        row["resumed from"] = ", ".join(map(str, result.get("resumed_from") or [])) or NOTHING
+        row["parameters"] = str(result.get("params_digest") or NOTHING).split(":")[-1][:10]
+        rows.append(row)
+    return rows
+
+
+def markdown(rows: Rows) -> str:
+    """Lay rows out as a Markdown table; the first column to the left, the others to the right."""
+    lines = [list(rows[0]), [":--"] + ["--:"] * (len(rows[0]) - 1), *(row.values() for row in rows)]
+    escaped = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def print_table(source: str | Path | dict[str, Any]) -> None:
+    """Print `table` and its notes; plain text where there is no terminal.
+
+    Columns that a narrow terminal has no room for follow in a second table, whole.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    summary = source if isinstance(source, dict) else summarise(read_experiment(source))
+    rows = table(summary)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=240)  # a file has no width
+    widths = _widths(rows)
+    for columns in _side_by_side(widths, console.width):
+        grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for column in columns:
+            side = "left" if column == "arm" else "right"
+            grid.add_column(column, justify=side, width=widths[column])
+        for row in rows:
+            grid.add_row(*(row[column] for column in columns))
+        console.print(grid)
+    for note in notes(summary):
+        console.print(note)
+
+
+def _widths(rows: Rows) -> dict[str, int]:
+    """Characters that each column needs: its widest cell; a heading may fold between words."""
+    return {
+        column: max(len(text) for text in [*column.split(), *(row[column] for row in rows)])
+        for column in rows[0]
+    }
+
+
+def _side_by_side(widths: dict[str, int], room: int) -> list[list[str]]:
+    """Pack columns, in order, into as few tables as fit `room`, each opening with the first."""
+    first, *others = widths
+    tables = [[first]]
+    for column in others:
+        taken = (
+            sum(widths[c] + 2 for c in [*tables[-1], column]) + 2
+        )  # 2 between, an edge each side
+        if taken > room and len(tables[-1]) > 1:
+            tables.append([first])
+        tables[-1].append(column)
+    return tables
+
+
+def _result(panel: dict[str, Any], arm: str, summary: dict[str, Any]) -> dict[str, str]:
+    entry, scale = panel["arms"][arm], _scale(panel["metric"])
+    column = with_unit(panel["metric"], summary)
+    if entry["mean"] is None:
+        return {column: NOTHING}
+    mean, interval = entry["mean"] * scale, entry["ci95"]
+    if interval is None:
+        return {column: f"{number(mean, 1 if _counts(panel['metric']) else 3)} (1 seed)"}
+    half = (interval[1] - interval[0]) / 2 * scale
+    places = 0 if _counts(panel["metric"]) else decimals(half or mean, 2 if half else 3)
+    part = f" ({entry['reached']}/{entry['ended']})" if _partly_reached(entry) else ""
+    return {column: f"{mean:.{places}f} ± {half:.{places}f}{part}"}
+
+
+def _difference(panel: dict[str, Any], arm: str, short: bool) -> dict[str, str]:
+    """Difference to the baseline and its corrected p; without a baseline there are no columns."""
+    baseline = panel["baseline"]
+    if baseline not in panel["arms"]:
+        return {}
+    unit = " (pp)" if is_share(panel["metric"]) else ""
+    columns = (f"Δ {baseline}{unit}" if short else f"difference from {baseline}{unit}", "p (Holm)")
+    difference, scale = panel["arms"][arm]["difference"], _scale(panel["metric"])
+    if difference is None:
+        return dict.fromkeys(columns, NOTHING)
+    mean, interval = difference["mean"] * scale, difference["ci95"]
+    if interval is None:
+        return {columns[0]: f"{_signed(mean)} (1 seed)", columns[1]: NOTHING}
+    low, high = (bound * scale for bound in interval)
+    places = decimals((high - low) / 2 or mean, 2)
+    text = f"{_signed(mean, places)} [{_signed(low, places)}, {_signed(high, places)}]"
+    p = difference["p_holm"]
+    return {columns[0]: text, columns[1]: "<0.001" if p < 0.001 else f"{p:.3f}"}
+
+
+def _counts(metric: str) -> bool:
+    """Whether a metric is a whole number, shown without decimals."""
+    return metric.startswith("steps_to_")
+
+
+def _partly_reached(entry: dict[str, Any]) -> bool:
+    return "reached" in entry and entry["reached"] < entry["ended"]
+
+
+def _runs(facts: dict[str, Any]) -> str:
+    planned = facts["ended"] + len(facts["missing"])
+    text = str(planned) if facts["ended"] == planned else f"{facts['ended']}/{planned}"
+    return text + (f" ({len(facts['diverged'])} diverged)" if facts["diverged"] else "")
+
+
+def _seconds(seconds: float | None) -> str:
+    return NOTHING if seconds is None else f"{seconds:.{1 if seconds < 100 else 0}f}"
+
+
+def _scale(metric: str) -> float:
+    return 100.0 if is_share(metric) else 1.0
+
+
+def _signed(value: float, places: int | None = None) -> str:
+    places = decimals(value, 3) if places is None else places
+    text = f"{abs(value):.{places}f}"
+    sign = "−" if value < 0 else "+"
+    return text if float(text) == 0 else sign + text

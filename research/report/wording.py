@@ -1,0 +1,102 @@
+"""How names, numbers and circumstances are put to a reader."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+_PROVENANCE = {"git": "git commit", "versions": "versions", "hardware": "hardware"}
+
+
+def label(metric: str, settings: dict[str, Any]) -> str:
+    """Name a metric for a reader: `test/accuracy` → "test accuracy"."""
+    target = settings.get("target_accuracy")
+    if metric == "steps_to_accuracy" and target is not None:
+        return f"steps to {100 * target:g} % accuracy"
+    return metric.replace("/", " ").replace("_", " ")
+
+
+def with_unit(metric: str, settings: dict[str, Any]) -> str:
+    """The label with its unit: "test accuracy (%)"."""
+    return label(metric, settings) + (" (%)" if is_share(metric) else "")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of one, shown in percent."""
+    return metric.endswith(("/accuracy", "/error"))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Format with so many significant digits, never in powers of ten below a million."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits}g}"
+    return f"{value:.{decimals(value, digits)}f}"
+
+
+def describe(value: dict[str, Any]) -> str:
+    """A flat dict as text, a git state as its short commit."""
+    if "commit" in value:
+        commit = str(value["commit"] or "unknown")[:10]
+        return commit + (" with uncommitted changes" if value.get("dirty") else "")
+    return ", ".join(f"{name} {text}" for name, text in value.items()) or "not recorded"
+
+
+def decimals(value: float, digits: int) -> int:
+    """Decimals that show `value` with so many significant digits, none for large numbers."""
+    if value == 0:
+        return digits - 1
+    return max(0, min(6, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Say what a reader must know before trusting the numbers, one sentence each."""
+    lines = []
+    alone = [arm for arm, facts in summary["arms"].items() if facts["ended"] == 1]
+    if alone:
+        lines.append(f"A single seed, so no interval and no test: {', '.join(alone)}.")
+    for arm, facts in summary["arms"].items():
+        ended = facts["ended"]
+        if facts["missing"]:
+            lines.append(
+                f"{arm}: {ended} of {ended + len(facts['missing'])} runs have ended; "
+                f"no result yet of {_seeds(facts['missing'])}."
+            )
+        if facts["diverged"]:
+            lines.append(
+                f"{arm}: {_seeds(facts['diverged'])} diverged; counted at chance in accuracy, left "
+                "out of every other metric."
+            )
+        tuning, grid = facts["tuning"] or {}, (summary.get("tune") or {}).get("values", [])
+        if len(grid) > 1 and tuning.get("chosen") in (min(grid), max(grid)):
+            lines.append(
+                f"{arm}: {summary['tune']['field']} = {tuning['chosen']:g} lies at the edge of its "
+                "grid; a better value may lie outside."
+            )
+    for panel in summary["panels"]:
+        for arm, entry in panel["arms"].items():
+            if "reached" in entry and entry["reached"] < entry["ended"]:
+                lines.append(
+                    f"{arm}: {label(panel['metric'], summary)}: reached by {entry['reached']} of "
+                    f"{entry['ended']} runs" + ("; the mean is over those." if entry["n"] else ".")
+                )
+    for key, found in summary["provenance"].items():
+        if len(found) > 1:
+            kinds = "; ".join(f"{describe(f['value'])} ({f['runs']} runs)" for f in found)
+            lines.append(f"These runs differ in {_PROVENANCE[key]}: {kinds}.")
+    if any(f["value"].get("dirty") for f in summary["provenance"]["git"]):
+        lines.append("The code had uncommitted changes.")
+    if summary["undeclared"]:
+        lines.append(f"Left out, not named in experiment.json: {', '.join(summary['undeclared'])}.")
+    return lines
+
+
+def how_it_was_run(summary: dict[str, Any]) -> dict[str, str]:
+    """Seeds, hardware, versions and commit by name, as text."""
+    facts = {"seeds": ", ".join(map(str, summary.get("seeds", [])))}
+    for key, found in summary["provenance"].items():
+        facts[_PROVENANCE[key]] = "; ".join(describe(f["value"]) for f in found)
+    return {name: text for name, text in facts.items() if text}
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    seeds = list(seeds)
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"

@@ -1,0 +1,66 @@
+"""Image classification: batch → loss and metric sums."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from research.data.augment import augment, standardize
+from research.losses import masked_mean, softmax_cross_entropy
+from research.metrics import classification_sums
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """What a model that sees images and names their class is trained and judged by.
+
+    A batch is `{"image": uint8[N, H, W, C], "label": int32[N], "mask": float32[N]}`; mask 0 marks
+    padding, which counts nowhere.
+
+    Attributes:
+        model: returns `(logits [N, K], endpoints)`.
+        mean: per channel, in [0, 1] units; subtracted.
+        std: per channel; divided by.
+        augmentations: names of `research.data.augment`, applied in training.
+        label_smoothing: share of the target spread over the classes, in training.
+        dtype: of the images that enter the model.
+    """
+
+    model: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentations: tuple[str, ...] = ()
+    label_smoothing: float = 0.0
+    dtype: Any = jnp.float32
+
+    def init(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
+        """Return fresh variables: `params` and the model's collections."""
+        return self.model.init(key, self._images(batch), train=False)
+
+    def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
+        """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
+        augment_key, dropout_key = jax.random.split(key)
+        images = augment(self.augmentations, augment_key, self._images(batch))
+        (logits, endpoints), collections = self.model.apply(
+            variables,
+            images,
+            train=True,
+            rngs={"dropout": dropout_key},
+            mutable=[name for name in variables if name != "params"],
+        )
+        loss = softmax_cross_entropy(logits, batch["label"], smoothing=self.label_smoothing)
+        sums = classification_sums(loss, logits, batch["label"], batch["mask"])
+        return masked_mean(loss, batch["mask"]), (collections, sums, endpoints)
+
+    def evaluate(self, variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        """Return the metric sums of an evaluation batch (no smoothing, running statistics)."""
+        logits, _ = self.model.apply(variables, self._images(batch), train=False)
+        loss = softmax_cross_entropy(logits, batch["label"])
+        return classification_sums(loss, logits, batch["label"], batch["mask"])
+
+    def _images(self, batch: Batch) -> jax.Array:
+        return standardize(batch["image"], self.mean, self.std, self.dtype)

@@ -1,0 +1,235 @@
+"""One run: resume or start, train, evaluate, checkpoint, and record the result."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from research.config import plain
+from research.data.feed import evaluation_batches, make_feed
+from research.data.sources import Dataset
+from research.data.split import Split
+from research.distributed.mesh import batch_sharding, replicated
+from research.metrics import mean
+from research.train.checkpoint import Checkpoints, abstract, score
+from research.train.optimizer import hyperparams, schedule_shape
+from research.train.program import Program, get_program, total_steps
+from research.train.record import Run, provenance, record_attempt
+from research.train.state import TrainState, params_digest
+from research.train.writers import Writers, write_json
+
+Watch = Callable[[int, int, dict[str, float]], None]
+
+
+def train(
+    run: Run,
+    dataset: Dataset,
+    mesh: Mesh,
+    *,
+    watch: Watch = lambda step, steps, row: None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train `run` to its end from wherever it stands, and return its result.
+
+    The numbers depend on the config, the seed and the hardware only: not on how often the run was
+    killed and resumed, nor on what trains beside it.
+
+    Args:
+        run: what to train.
+        dataset: as `run.config.data` names it.
+        mesh: the devices to train on.
+        watch: called with `(step, steps, row)` at every log row.
+        say: called with a sentence worth a person's while.
+    """
+    with jax.enable_x64(run.config.train.precision == "float64"):
+        return _train(run, dataset, mesh, watch, say)
+
+
+def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[str, Any]:
+    config, directory = run.config, run.directory
+    steps = total_steps(config, dataset)
+    program = get_program(config, dataset, mesh)
+    write_json(directory / "config.json", plain(config))
+
+    checkpoints = Checkpoints(directory / "checkpoints", config.train.keep)
+    state = program.init(
+        *jax.device_put((jax.random.key(run.seed), hyperparams(config.optimizer)), replicated(mesh))
+    )
+    restored = checkpoints.restore_latest(abstract(state), say)
+    start = 0
+    if restored:
+        state, start = restored[0], restored[1]["position"]
+    attempts = record_attempt(directory, start)
+    writers = Writers(
+        directory,
+        start,
+        tensorboard=config.train.tensorboard,
+        wandb=_wandb_arguments(run) if config.train.wandb else None,
+    )
+    status = "finished"
+    try:
+        if not _out_of_patience(writers.rows, config.train.patience):
+            state, status = _fit(
+                program, state, start, steps, run, dataset, mesh, checkpoints, writers, watch
+            )
+        if status == "finished" and int(state.step) < steps:
+            status = "stopped_early"
+        checkpoints.wait()
+        metrics = _final_metrics(writers.rows, config)
+        if run.test and status != "diverged":
+            best, metrics["best_step"] = checkpoints.restore_best(abstract(state))
+            metrics |= evaluate(program, best, dataset.test, config, mesh, "test/")
+    finally:
+        checkpoints.close()
+        writers.close()
+    result = {
+        "experiment": run.experiment,
+        "scale": run.scale,
+        "arm": run.arm,
+        "seed": run.seed,
+        "status": status,
+        "steps": int(state.step),
+        "resumed_from": [a["from"] for a in attempts if a["from"] > 0],
+        "metrics": {k: v if math.isfinite(v) else None for k, v in metrics.items()},
+        "params_digest": params_digest(jax.device_get(state.params)),
+        "wall_seconds": writers.rows[-1]["wall_seconds"],
+        "compile_seconds": program.compile_seconds,
+        "parameters": sum(p.size for p in jax.tree.leaves(state.params)),
+        "config": plain(config),
+        **provenance(),
+    }
+    write_json(directory / "result.json", result)
+    return result
+
+
+def _fit(
+    program: Program,
+    state: TrainState,
+    start: int,
+    steps: int,
+    run: Run,
+    dataset: Dataset,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    writers: Writers,
+    watch: Watch,
+) -> tuple[TrainState, str]:
+    """Take the steps after `start`; return the last state and `finished` or `diverged`."""
+    settings = run.config.train
+    feed = make_feed(
+        dataset.train,
+        kind=run.config.data.feed,
+        batch_size=run.config.data.batch_size,
+        seed=run.seed,
+        sharding=batch_sharding(mesh),
+        workers=run.config.data.workers,
+        start=start,
+    )
+    shape = schedule_shape(run.config.optimizer.schedule, steps)
+    spent = writers.rows[-1]["wall_seconds"] if writers.rows else 0.0
+    began = time.perf_counter()
+    unread = []  # metrics still on the device: reading them would wait for the step
+    try:
+        for step in range(start + 1, steps + 1):
+            state, metrics = program.step(state, next(feed))
+            unread.append((step, metrics))
+            evaluating = step % settings.eval_every == 0 or step == steps
+            if not (evaluating or step % settings.log_every == 0):
+                continue
+            *between, row = _rows(jax.device_get(unread), program.layers)
+            unread = []
+            for earlier in between:
+                writers.write(earlier.pop("step"), earlier)
+            del row["step"]
+            row["learning_rate"] = run.config.optimizer.learning_rate * float(shape(step - 1))
+            diverged = not math.isfinite(row["train/loss"])
+            if evaluating and not diverged:
+                row |= evaluate(program, state, dataset.validation, run.config, mesh, "validation/")
+            row["wall_seconds"] = spent + time.perf_counter() - began
+            writers.write(step, row)
+            watch(step, steps, row)
+            if diverged:
+                return state, "diverged"
+            if evaluating:
+                validation = {k: v for k, v in row.items() if k.startswith("validation/")}
+                checkpoints.save(state, validation, {"position": step})
+                if _out_of_patience(writers.rows, settings.patience):
+                    break
+    finally:
+        feed.close()
+    return state, "finished"
+
+
+def evaluate(
+    program: Program, state: TrainState, split: Split, config: ConfigDict, mesh: Mesh, prefix: str
+) -> dict[str, float]:
+    """Return `{prefix + "loss": …, prefix + "accuracy": …}` over every example of `split`."""
+    batches = evaluation_batches(
+        split,
+        batch_size=config.data.eval_batch_size,
+        sharding=batch_sharding(mesh),
+        kind=config.data.feed,
+        workers=config.data.workers,
+    )
+    return mean(jax.device_get([program.evaluate(state.variables, b) for b in batches]), prefix)
+
+
+def _rows(window: list[tuple[int, dict]], layers: tuple[str, ...]) -> Iterator[dict[str, float]]:
+    """Yield a row for each step with diagnostics, and one of means for the whole, the last.
+
+    The diagnostics of layers stand in the order of `layers`.
+    """
+    position = {layer: i for i, layer in enumerate(layers)}
+    for step, metrics in window:
+        diagnostics = metrics.get("diagnostics")
+        row = {"step": step}
+        if diagnostics and diagnostics["count"]:
+            values = mean([diagnostics], "diagnostics/").items()
+            # A stable sort: quantity by quantity, each from the first layer to the last.
+            row |= sorted(values, key=lambda kv: position.get(kv[0].split("/", 2)[2], 0))
+        if step == window[-1][0]:
+            row |= mean([m["examples"] for _, m in window], "train/")
+            row |= mean([m["updates"] for _, m in window])
+            yield row
+        elif len(row) > 1:
+            yield row
+
+
+def _scores(rows: list[dict]) -> list[tuple[int, tuple[float, float]]]:
+    """Return `(step, score)` of every evaluation so far."""
+    return [(row["step"], score(row)) for row in rows if row.get("validation/accuracy") is not None]
+
+
+def _out_of_patience(rows: list[dict], patience: int) -> bool:
+    """Whether the last `patience` evaluations all failed to beat the best before them."""
+    scores = [s for _, s in _scores(rows)]
+    return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def _final_metrics(rows: list[dict], config: ConfigDict) -> dict[str, float]:
+    """Return the metrics of the best evaluation, the last training loss, and steps to target."""
+    metrics = {}
+    evaluations = [row for row in rows if row.get("validation/accuracy") is not None]
+    if evaluations:
+        best = max(evaluations, key=lambda row: (score(row), row["step"]))
+        metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
+    last = next(row for row in reversed(rows) if "train/loss" in row)
+    metrics |= {k: v for k, v in last.items() if k.startswith("train/")}
+    target = config.experiment.target_accuracy
+    reached = (row["step"] for row in evaluations if row["validation/accuracy"] >= target)
+    metrics["steps_to_accuracy"] = next(reached, None)
+    return {k: math.nan if v is None else v for k, v in metrics.items()}
+
+
+def _wandb_arguments(run: Run) -> dict[str, Any]:
+    return {
+        "project": f"ablate-{run.experiment}",
+        "group": run.arm,
+        "name": f"{run.arm}-{run.seed}",
+        "id": f"{run.experiment}-{run.scale}-{run.arm}-{run.seed}".replace("/", "-"),
+        "config": plain(run.config),
+    }

@@ -1,0 +1,106 @@
+"""What a run is, and what its directory records beside its metrics."""
+
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from research.train.writers import read_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One arm with one seed.
+
+    Attributes:
+        experiment: its name.
+        scale: laptop, gpu, cluster.
+        arm: its name; a tuning run adds the value that it tries.
+        seed: of the parameters, the shuffle and every other draw.
+        config: everything else.
+        directory: where it is recorded.
+        test: whether the best checkpoint is evaluated on test at the end; tuning runs are not.
+    """
+
+    experiment: str
+    scale: str
+    arm: str
+    seed: int
+    config: ConfigDict
+    directory: Path
+    test: bool = True
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what the finished run recorded, None if it has not finished."""
+        path = self.directory / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def record_attempt(directory: Path, start: int) -> list[dict]:
+    """Append to attempts.jsonl that the run (re)starts from `start`; return all attempts."""
+    path = directory / "attempts.jsonl"
+    row = {"from": start, "time": datetime.datetime.now(datetime.UTC).isoformat()}
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return read_rows(path)
+
+
+def provenance() -> dict[str, Any]:
+    """Return what the numbers came from: versions, git commit, hardware."""
+    device = jax.devices()[0]
+    return {
+        "versions": {
+            "python": platform.python_version(),
+            **{
+                name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
+            },
+        },
+        "git": dict(_git()),
+        "hardware": {
+            "platform": device.platform,
+            "device": device.device_kind,
+            "devices": jax.device_count(),
+            "cpu": _cpu_name(),
+            "cores": len(os.sched_getaffinity(0)),
+        },
+    }
+
+
+@functools.cache
+def _git() -> dict[str, Any]:
+    """Return the commit of this code and whether it was changed since; None outside a checkout."""
+
+    def git(*arguments):
+        answer = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        # Results and pages are what runs make, not what makes runs.
+        changed = git(
+            "status", "--porcelain", "--", ":/research", ":/experiments/*.py", ":/launch.py"
+        )
+    except FileNotFoundError:  # no git here
+        commit = changed = None
+    return {"commit": commit, "dirty": None if commit is None else bool(changed)}
+
+
+def _cpu_name() -> str:
+    """Return the processor's name where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

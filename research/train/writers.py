@@ -1,0 +1,74 @@
+"""What a run writes of itself while it trains: metrics.jsonl, TensorBoard events, W&B."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` to `path` atomically: the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    os.replace(temporary, path)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a metrics.jsonl; a last line that a kill cut off is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return rows
+
+
+class Writers:
+    """The metric writers of one run, opened at the step that it starts from.
+
+    Rows after that step belong to a life that was cut off, and are dropped.
+    """
+
+    def __init__(self, directory: Path, start: int, *, tensorboard: bool, wandb: dict | None):
+        """Open the writers in `directory`; `wandb` holds the arguments of `wandb.init`."""
+        path = directory / "metrics.jsonl"
+        self.rows = [row for row in read_rows(path) if row["step"] <= start]
+        temporary = path.with_name(".metrics.jsonl")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        os.replace(temporary, path)
+        self._file = path.open("a", buffering=1)
+        self._events = self._wandb = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._events = SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
+        if wandb is not None:
+            import wandb as library
+
+            self._wandb = library.init(
+                dir=str(directory), resume="allow", reinit="create_new", **wandb
+            )
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Append one row; a value that is not finite is written as null."""
+        finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        row = {"step": step} | finite
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        if self._events:
+            for name, value in metrics.items():
+                self._events.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+        if self._wandb:
+            self._wandb.finish()

@@ -1,0 +1,148 @@
+"""The working directory of a study: whose it is, who is in it, and what it says of itself."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from research.config import UserError, flatten, plain
+from research.data.sources import Dataset
+from research.experiment import Study
+from research.train.record import Run
+from research.train.writers import write_json
+
+# Fields that do not change a run's numbers, and may differ between launches into one workdir.
+FREE = (
+    "experiment.",
+    "data.feed",
+    "data.workers",
+    "train.keep",
+    "train.tensorboard",
+    "train.wandb",
+)
+
+
+def check(study: Study, runs: list[Run]) -> None:
+    """Check that the workdir is free or holds this study's runs, writing nothing.
+
+    Raises:
+        UserError: it holds another experiment, another scale, or runs of another config.
+    """
+    record = read(study.workdir)
+    for name in ("experiment", "scale") if record else ():
+        here = {"experiment": study.name, "scale": study.scale}[name]
+        if record[name] != here:
+            raise UserError(
+                f"--workdir: {study.workdir} holds runs of --{name}={record[name]}, expected "
+                f"{here}; choose another folder"
+            )
+    for run in runs:
+        path = run.directory / "config.json"
+        if not path.exists():
+            continue
+        before, now = flatten(json.loads(path.read_text())), flatten(plain(run.config))
+        for field in sorted({*before, *now}):
+            if not field.startswith(FREE) and before.get(field) != now.get(field):
+                raise UserError(
+                    f"--workdir: {run.directory} holds a run with {field}={before.get(field)}, "
+                    f"expected {now.get(field)}; choose another folder, or the same settings"
+                )
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the workdir against a second launch, for as long as this process lives.
+
+    Raises:
+        UserError: another launch is live in it, or it cannot be written.
+    """
+    with disk_errors(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(
+                f"--workdir: {workdir} is in use by a live launch (process {file.read().strip()}); "
+                "wait for it, or choose another folder"
+            ) from None
+        with disk_errors(workdir):
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+@contextlib.contextmanager
+def disk_errors(workdir: Path) -> Iterator[None]:
+    """Turn what an unwritable or a full disk raises, from whatever library, into one sentence."""
+    reasons = {
+        errno.ENOSPC: "No space left on device",
+        errno.EDQUOT: "Disk quota exceeded",
+        errno.EACCES: "Permission denied",
+        errno.EROFS: "Read-only file system",
+        errno.ENOTDIR: "Not a directory",
+        errno.EEXIST: "File exists",
+    }
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = f"{error} {error.__cause__}"
+        for number, reason in reasons.items():
+            if getattr(error, "errno", None) == number or reason in text:
+                raise UserError(
+                    f"--workdir: {workdir} cannot be written: {reason.lower()}; launch again once "
+                    "that is mended, and finished work is kept"
+                ) from error
+        raise
+
+
+def read(workdir: Path) -> dict[str, Any] | None:
+    """Return the workdir's experiment.json, None where there is none."""
+    path = workdir / "experiment.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def describe(study: Study, dataset: Dataset, command: str) -> None:
+    """Write experiment.json: the study, joined with what earlier launches ran here."""
+    before = read(study.workdir) or {"arms": [], "arms_changes": {}, "seeds": [], "commands": []}
+    settings = study.settings
+    chance = 1 / dataset.num_classes
+    tune = {
+        "field": settings.tune.field,
+        "values": list(settings.tune.grid),
+        "select": "validation/accuracy",
+    }
+    write_json(
+        study.workdir / "experiment.json",
+        {
+            "experiment": study.name,
+            "scale": study.scale,
+            "title": study.title,
+            "question": settings.question or study.title,
+            "command": command,
+            "commands": list(dict.fromkeys([*before["commands"], command])),
+            "baseline": settings.baseline,
+            "arms": list(dict.fromkeys([*before["arms"], *study.configs])),
+            "arms_changes": before["arms_changes"] | plain(study.changes),
+            "seeds": sorted({*before["seeds"], *study.seeds}),
+            "panels": [{"metric": m, "direction": direction(m)} for m in settings.panels],
+            "target_accuracy": settings.target_accuracy,
+            "num_classes": dataset.num_classes,
+            "chance": {"test/accuracy": chance, "validation/accuracy": chance},
+            "tune": tune if settings.tune.grid else before.get("tune"),
+        },
+    )
+
+
+def direction(metric: str) -> str:
+    """Return whether more of a metric is better: `max` or `min`."""
+    return "max" if metric.endswith("accuracy") and not metric.startswith("steps") else "min"

@@ -1,0 +1,80 @@
+"""Every test runs on 8 host devices of a CPU, and shares compiled programs and prepared data."""
+
+import os
+import tempfile
+
+_shared = tempfile.TemporaryDirectory(prefix="ablate-tests-")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_shared.name}/xla")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Prepared digits; real cifar10 and mnist are found through ABLATE_DATA_DIR, where there are some.
+os.environ["TFDS_DATA_DIR"] = f"{_shared.name}/tfds"
+# Most of the time would go into XLA's optimisations of programs that run a few steps.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+from research.config import get_config, override  # noqa: E402
+from research.data.sources import load_dataset  # noqa: E402
+from research.distributed.mesh import data_mesh  # noqa: E402
+from research.train.loop import train  # noqa: E402
+from research.train.record import Run  # noqa: E402
+
+TINY = {
+    "model.name": "mlp",
+    "model.hidden": (16,),
+    "data.batch_size": 32,
+    "train.steps": 6,
+    "train.log_every": 1,
+    "train.eval_every": 2,
+    "train.tensorboard": False,
+}
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def mesh():
+    """A mesh of one device."""
+    return data_mesh(jax.devices()[:1])
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A config that trains in a second, with `changes`."""
+
+    def make(changes=None):
+        return override(get_config(), TINY | (changes or {}), "test")
+
+    return make
+
+
+@pytest.fixture
+def make_run(tmp_path, tiny):
+    """A run of the tiny config in a folder of its own."""
+
+    def make(folder="run", changes=None, *, arm="base", seed=0, **fields):
+        return Run("tiny", "laptop", arm, seed, tiny(changes), tmp_path / folder, **fields)
+
+    return make
+
+
+@pytest.fixture
+def train_run(make_run, digits, mesh):
+    """Train such a run to its end; return its result."""
+
+    def run(folder="run", changes=None, *, dataset=None, on=None, watch=None, say=print, **fields):
+        return train(
+            make_run(folder, changes, **fields),
+            dataset or digits,
+            on or mesh,
+            watch=watch or (lambda *_: None),
+            say=say,
+        )
+
+    return run

@@ -1,0 +1,60 @@
+"""Intervals, paired tests and Holm's correction against scipy and by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from research.report.statistics import holm, mean_interval, paired_p_value
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_interval_and_p_value_are_those_of_scipy(n):
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(0.97, 0.01, n), rng.normal(0.96, 0.02, n)
+    mean, interval = mean_interval(list(a))
+    expected = stats.t.interval(0.95, n - 1, loc=a.mean(), scale=stats.sem(a))
+    assert mean == pytest.approx(a.mean(), rel=1e-12)
+    assert interval == pytest.approx(expected, rel=1e-12)
+    assert paired_p_value(a - b) == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+
+
+def test_interval_covers_the_truth_at_its_rate():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(2000):
+        low, high = mean_interval(rng.normal(1.0, 3.0, 4))[1]
+        covered += low <= 1.0 <= high
+    assert 0.93 < covered / 2000 < 0.97
+
+
+def test_too_few_values_give_no_interval():
+    assert mean_interval([]) == (None, None)
+    assert mean_interval([0.5]) == (0.5, None)
+    assert paired_p_value([]) is None
+    assert paired_p_value([0.1]) is None
+
+
+def test_no_variance_takes_the_limits():
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, [0.5, 0.5])
+    assert paired_p_value([0.0, 0.0, 0.0]) == 1.0
+    assert paired_p_value([25.0, 25.0]) == 0.0
+    rounded = [0.3 - 0.2, 0.2 - 0.1, 0.9 - 0.8]
+    assert len(set(rounded)) > 1  # one difference, three floats
+    assert paired_p_value(rounded) == 0.0
+
+
+def test_holm_of_a_worked_example():
+    # Sorted: 0.005 × 4, 0.01 × 3, 0.03 × 2, 0.04 × 1 (lifted to the one before).
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.7, 0.6]) == [1.0, 1.0]
+
+
+def test_holm_rejects_what_closed_testing_with_bonferroni_rejects():
+    """Holm is the closure of Bonferroni: the adjusted p is the largest over sets with the arm."""
+    p = np.random.default_rng(1).uniform(0, 0.2, 5)
+    for i, adjusted in enumerate(holm(p)):
+        sets = (s for k in range(1, 6) for s in itertools.combinations(range(5), k) if i in s)
+        assert adjusted == pytest.approx(max(min(1, len(s) * p[list(s)].min()) for s in sets))
