@@ -62,7 +62,8 @@ def main(argv: list[str]) -> None:
     elif _MODE.value == "train":
         from research.commands.train import run_study
 
-        run_study(study, _DATA_DIR.value, command=shlex.join(["python", *sys.argv]))
+        command = shlex.join(["python", "launch.py", *sys.argv[1:]])
+        run_study(study, _DATA_DIR.value, command)
     elif _MODE.value == "evaluate":
         from research.commands.evaluate import evaluate_study
 
@@ -101,12 +102,16 @@ def run() -> None:
     try:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
-        print(f"launch.py: {error}", file=sys.stderr)
-        sys.exit(2)
+        _stop(f"launch.py: {error}", 2)
     except KeyboardInterrupt:
-        print("\nlaunch.py: interrupted; launch again to go on from there", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)  # threads that train would hold the process
+        _stop("\nlaunch.py: interrupted; launch again to go on from there", 130)
+
+
+def _stop(message: str, status: int) -> None:
+    """Say why and end at once, whatever other runs' threads are doing."""
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

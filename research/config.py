@@ -110,8 +110,10 @@ def get_config() -> ConfigDict:
                 "wandb": False,
             },
         }
-    )
+    ).lock()  # a misspelt field in an experiment is an error
 
+
+LENGTHS = ("train.steps", "train.epochs")  # two ways to say one thing
 
 CHOICES = {
     "data.feed": ("auto", "resident", "streaming"),
@@ -193,7 +195,7 @@ def override(config: ConfigDict, changes: Mapping[str, Any], source: str) -> Con
     config = config.copy_and_resolve_references()
     known = flatten(config)
     changes = dict(changes)
-    lengths = [f for f in ("train.steps", "train.epochs") if changes.get(f)]
+    lengths = [field for field in LENGTHS if changes.get(field)]
     if len(lengths) == 2:
         raise UserError(f"{source}: found both train.steps and train.epochs, expected one of them")
     if lengths:
@@ -234,6 +236,12 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             raise UserError(f"{source}: {field}: found {value!r}, expected {bound}")
     if not (config.train.steps or config.train.epochs):
         raise UserError(f"{source}: train.steps: found 0, expected a number of steps or of epochs")
+    for share in config.optimizer.schedule.boundaries:
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UserError(
+                f"{source}: optimizer.schedule.boundaries: found {share!r}, expected shares of the "
+                "run, from 0 to 1"
+            )
     if config.train.devices == 0 or config.train.devices < -1:
         raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")
     if config.data.batch_size % config.train.accumulate:

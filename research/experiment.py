@@ -21,7 +21,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import UserError, flatten, override, plain, unknown, validate
+from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
 from research.train.record import Run
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
@@ -91,7 +91,7 @@ class Study:
 
     def runs(self, configs: Mapping[str, ConfigDict] | None = None) -> list[Run]:
         """Return the reported runs, seed by seed, of `configs` (default: the study's own)."""
-        configs = configs or self.configs
+        configs = self.configs if configs is None else configs
         return [
             Run(self.name, self.scale, arm, seed, config, self.workdir / arm / f"seed_{seed}")
             for seed in self.seeds
@@ -190,13 +190,13 @@ def resolve(
     overrides = dict(overrides or {})
     if scale not in module.scales:
         raise unknown("--scale", scale, module.scales)
-    config = module.get_config(scale)
-    all_arms = module.arms(scale)
+    config, all_arms = _ask(module, scale)
     config = override(config, overrides, "--config")
     validate(config)
     names = _select(arms or config.experiment.arms or all_arms, all_arms)
     for field in overrides:
-        setting = [arm for arm in names if field in all_arms[arm]]
+        same = set(LENGTHS) if field in LENGTHS else {field}
+        setting = [arm for arm in names if same & all_arms[arm].keys()]
         if setting:
             raise UserError(
                 f"--config.{field}: found {overrides[field]!r}, but the arms {', '.join(setting)} "
@@ -208,7 +208,6 @@ def resolve(
     for arm, arm_config in configs.items():
         validate(arm_config, f"arm {arm}")
     _check_settings(config, all_arms)
-    _check_distinct(configs)
     study = Study(
         name=name,
         scale=scale,
@@ -218,9 +217,29 @@ def resolve(
         seeds=tuple(range(config.experiment.seeds) if seeds is None else seeds),
         workdir=Path(workdir or f"runs/{name}-{scale}"),
     )
+    _check_distinct(study)
     for run in study.tuning_runs():
         validate(run.config, "experiment.tune.grid")
     return study
+
+
+def _ask(module: ModuleType, scale: str) -> tuple[ConfigDict, dict[str, dict[str, Any]]]:
+    try:
+        config, arms = module.get_config(scale), module.arms(scale)
+    except UserError:
+        raise
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise UserError(f"{module.__file__}: fails at --scale={scale}: {problem}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{module.__file__}: get_config: found {config!r}, expected a ConfigDict")
+    if not (
+        isinstance(arms, Mapping) and arms and all(isinstance(a, Mapping) for a in arms.values())
+    ):
+        raise UserError(
+            f"{module.__file__}: arms: found {arms!r}, expected a dict of dicts, by name"
+        )
+    return config, arms
 
 
 def _select(patterns: Iterable[str], arms: Mapping[str, Any]) -> list[str]:
@@ -243,10 +262,10 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
         raise UserError(f"experiment.seeds: found {config.experiment.seeds}, expected at least 1")
 
 
-def _check_distinct(configs: Mapping[str, ConfigDict]) -> None:
-    seen: dict[str, str] = {}
-    for arm, config in configs.items():
-        twin = seen.setdefault(repr(plain(config)), arm)
+def _check_distinct(study: Study) -> None:
+    seen: dict[tuple[str, bool], str] = {}
+    for arm, config in study.configs.items():
+        twin = seen.setdefault((repr(plain(config)), study.tuned(arm)), arm)
         if twin != arm:
             raise UserError(
                 f"arms {twin} and {arm}: both resolve to the same config, expected a difference"

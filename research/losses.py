@@ -28,4 +28,4 @@ def softmax_cross_entropy(
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Return the mean of `values` [N] where `mask` [N] is 1."""
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+    return jnp.sum(jnp.where(mask > 0, values, 0)) / jnp.maximum(jnp.sum(mask), 1)

@@ -3,21 +3,27 @@
 import contextlib
 import errno
 import fcntl
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, plain
 from research.data.sources import Dataset
 from research.experiment import Study
+from research.files import read_json, write_json
 from research.train.record import Run
-from research.train.writers import write_json
 
 # Fields that do not change a run's numbers, and may differ between launches into one workdir.
 FREE = (
-    "experiment.",
+    "experiment.question",
+    "experiment.arms",
+    "experiment.baseline",
+    "experiment.seeds",
+    "experiment.panels",
+    "experiment.tune",
     "data.feed",
     "data.workers",
     "train.keep",
@@ -26,11 +32,11 @@ FREE = (
 )
 
 
-def check(study: Study, runs: list[Run]) -> None:
+def check(study: Study, runs: list[Run], dataset_of: Callable[[ConfigDict], Dataset]) -> None:
     """Check that the workdir is free or holds this study's runs, writing nothing.
 
     Raises:
-        UserError: it holds another experiment, another scale, or runs of another config.
+        UserError: it holds another experiment, another scale, or runs of another config or data.
     """
     record = read(study.workdir)
     for name in ("experiment", "scale") if record else ():
@@ -44,7 +50,7 @@ def check(study: Study, runs: list[Run]) -> None:
         path = run.directory / "config.json"
         if not path.exists():
             continue
-        before, now = flatten(json.loads(path.read_text())), flatten(plain(run.config))
+        before, now = flatten(read_json(path)), flatten(run.settings(dataset_of(run.config)))
         for field in sorted({*before, *now}):
             if not field.startswith(FREE) and before.get(field) != now.get(field):
                 raise UserError(
@@ -82,33 +88,28 @@ def locked(workdir: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def disk_errors(workdir: Path) -> Iterator[None]:
     """Turn what an unwritable or a full disk raises, from whatever library, into one sentence."""
-    reasons = {
-        errno.ENOSPC: "No space left on device",
-        errno.EDQUOT: "Disk quota exceeded",
-        errno.EACCES: "Permission denied",
-        errno.EROFS: "Read-only file system",
-        errno.ENOTDIR: "Not a directory",
-        errno.EEXIST: "File exists",
-    }
+    reasons = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         text = f"{error} {error.__cause__}"
-        for number, reason in reasons.items():
-            if getattr(error, "errno", None) == number or reason in text:
-                raise UserError(
-                    f"--workdir: {workdir} cannot be written: {reason.lower()}; launch again once "
-                    "that is mended, and finished work is kept"
-                ) from error
-        raise
+        found = [os.strerror(n) for n in reasons if os.strerror(n) in text]
+        if "Error writing local file" in text:  # tensorstore on a full disk
+            found.append(os.strerror(errno.ENOSPC))
+        if not found:
+            raise
+        raise UserError(
+            f"--workdir: {workdir} cannot be written: {found[0]}; launch again once that is "
+            "mended: what has finished is kept"
+        ) from error
 
 
 def read(workdir: Path) -> dict[str, Any] | None:
     """Return the workdir's experiment.json, None where there is none."""
     path = workdir / "experiment.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def describe(study: Study, dataset: Dataset, command: str) -> None:
@@ -145,4 +146,4 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
 
 def direction(metric: str) -> str:
     """Return whether more of a metric is better: `max` or `min`."""
-    return "max" if metric.endswith("accuracy") and not metric.startswith("steps") else "min"
+    return "max" if metric.endswith("/accuracy") else "min"

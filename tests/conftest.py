@@ -49,7 +49,7 @@ def tiny():
     """A config that trains in a second, with `changes`."""
 
     def make(changes=None):
-        return override(get_config(), TINY | (changes or {}), "test")
+        return override(override(get_config(), TINY, "test"), changes or {}, "test")
 
     return make
 

@@ -29,9 +29,9 @@ def get_config(scale):
     config.model.depth = 8
     config.model.norm = "batch"
     config.data.batch_size = 32
-    config.data.augment = ("pad_crop", "flip")
-    config.train.steps = 100 + 150 * KILLS
-    config.train.eval_every = 10
+    config.data.augment = ("flip",)
+    config.train.steps = 100 + 60 * KILLS
+    config.train.eval_every = 20
     config.train.log_every = 5
     config.train.diagnostics_every = 7
     config.train.ema = 0.9
@@ -41,7 +41,7 @@ def get_config(scale):
     return config
 
 def arms(scale):
-    return {"wide": {"model.width": 8}, "narrow": {"model.width": 4}}
+    return {"wide": {"model.width": 4}, "narrow": {"model.width": 2}}
 '''
 
 
@@ -61,7 +61,7 @@ def launch(experiment, workdir, *flags):
 
 
 def finish(process):
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 

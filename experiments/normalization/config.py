@@ -53,7 +53,7 @@ def arms(scale):
     """Return what each arm changes."""
     norms = {norm: {"model.norm": norm} for norm in NORMS}
     sizes = {
-        f"{norm}_b{size}": change | {"data.batch_size": size}
+        f"{norm}_b{size}": change | batch_size(size, scale)
         for norm, change in norms.items()
         for size in BATCH_SIZES
     }
@@ -63,6 +63,14 @@ def arms(scale):
         for rate in LEARNING_RATES
     }
     return norms | sizes | rates
+
+
+def batch_size(size, scale):
+    """Return a batch size at which as many images are seen as at any other."""
+    epoch = 800 if scale == "laptop" else 45_000  # images between evaluations
+    every = {"train.eval_every": max(1, epoch // size), "train.log_every": max(1, epoch // size)}
+    length = {"train.steps": 8000 // size} if scale == "laptop" else {}
+    return {"data.batch_size": size} | length | every
 
 
 scales = ("laptop", "gpu")

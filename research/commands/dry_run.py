@@ -15,7 +15,7 @@ def dry_run(study: Study, data_dir: str | None) -> None:
     """Print every arm with its runs, parameters and arithmetic; train nothing, write nothing."""
     datasets = Datasets(data_dir)
     prepare(study, datasets)
-    workdir.check(study, study.tuning_runs())
+    workdir.check(study, study.tuning_runs(), datasets.of)
     table = Table("arm", "changes", "parameters", "steps", "runs", "done", "FLOPs")
     for column in table.columns[:2]:
         column.overflow = "fold"

@@ -12,11 +12,11 @@ from research.config import UserError
 from research.data.sources import Dataset, load_dataset
 from research.distributed.mesh import lanes
 from research.experiment import Study
+from research.files import write_json
 from research.progress import Watcher
 from research.train.loop import train
 from research.train.program import make_task, total_steps
 from research.train.record import Run
-from research.train.writers import write_json
 
 
 def run_study(study: Study, data_dir: str | None, command: str) -> None:
@@ -29,14 +29,15 @@ def run_study(study: Study, data_dir: str | None, command: str) -> None:
     """
     datasets = Datasets(data_dir)
     prepare(study, datasets)
-    workdir.check(study, [*study.tuning_runs(), *study.runs(_without_tuned(study))])
+    untuned = {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}
+    workdir.check(study, [*study.tuning_runs(), *study.runs(untuned)], datasets.of)
     with workdir.locked(study.workdir):
         workdir.describe(study, datasets.of(next(iter(study.configs.values()))), command)
         run_all("tuning", study.tuning_runs(), datasets)
         for arm, choice in study.choose().items():
             write_json(study.workdir / arm / "tune.json", choice)
         runs = study.runs(study.tuned_configs())
-        workdir.check(study, runs)
+        workdir.check(study, runs, datasets.of)
         run_all(study.name, runs, datasets)
         show_report(study.workdir)
 
@@ -135,9 +136,5 @@ def run_all(title: str, runs: Iterable[Run], datasets: Datasets) -> None:
 def _name(run: Run) -> str:
     if run.test:
         return f"{run.arm} seed {run.seed}"
-    return f"{run.arm} {run.directory.parent.name.rpartition('.')[2]}"
-
-
-def _without_tuned(study: Study) -> dict[str, ConfigDict]:
-    """Return the configs of the arms that are not tuned: those known before any run."""
-    return {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}
+    field, _, value = run.directory.parent.name.partition("=")
+    return f"{run.arm} {field.rpartition('.')[2]}={value}"

@@ -44,12 +44,17 @@ def augment(names: Sequence[str], key: jax.Array, images: jax.Array) -> jax.Arra
     Raises:
         UserError: a name in `data.augment` that is not in `AUGMENTATIONS`.
     """
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise unknown("data.augment", name, AUGMENTATIONS)
+    check(names)
     for position, name in enumerate(names):
         images = AUGMENTATIONS[name](jax.random.fold_in(key, position), images)
     return images
+
+
+def check(names: Sequence[str]) -> None:
+    """Raise a `UserError` for a name in `data.augment` that is not in `AUGMENTATIONS`."""
+    for name in names:
+        if name not in AUGMENTATIONS:
+            raise unknown("data.augment", name, AUGMENTATIONS)
 
 
 def standardize(images: jax.Array, mean, std, dtype=jnp.float32) -> jax.Array:

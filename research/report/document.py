@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from research.report.files import write, write_json
+from research.files import write, write_json
 from research.report.page import blocks, render_html, render_markdown
 from research.report.plots import draw
 from research.report.runs import read_experiment

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from research.config import UserError
+from research.files import write
 from research.report.document import report
-from research.report.files import write
 from research.report.runs import read_experiment
 from research.report.summary import summarise
 from research.report.tables import markdown, table, tuning_table

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from research.config import UserError
-from research.report.files import read_json, read_rows
+from research.files import read_json, read_rows
 
 
 @dataclasses.dataclass(frozen=True)

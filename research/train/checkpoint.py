@@ -1,6 +1,9 @@
 """Checkpoints of a run: the last k and the best, written in the background by Orbax."""
 
+import json
 import math
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,8 +34,11 @@ class Checkpoints:
     that was cut off leaves a temporary folder, which is never read and is cleaned up.
     """
 
-    def __init__(self, directory: Path, keep: int):
-        """Open `directory`, made on the first save; keep the last `keep` and the best."""
+    def __init__(self, directory: Path, keep: int, say: Callable[[str], None] = print):
+        """Open `directory`, made if missing; keep the last `keep` and the best.
+
+        Checkpoints that cannot be read are passed over, said through `say`, and moved aside.
+        """
         policy = managers.AnyPreservationPolicy(
             [managers.LatestN(keep), managers.BestN(get_metric_fn=score, n=1)]
         )
@@ -42,12 +48,23 @@ class Checkpoints:
             cleanup_tmp_directories=True,
             save_root_metadata=False,
         )
-        self.directory = directory
+        self.directory, self._say = directory, say
+        for folder in directory.glob("*"):  # Orbax reads all metrics at once, and damage is fatal
+            if folder.name.isdigit():
+                try:
+                    json.loads((folder / "metrics" / "metrics").read_text())
+                except (OSError, ValueError) as error:
+                    self._set_aside(int(folder.name), error)
         with _LOCK:
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def save(self, state: Any, metrics: dict[str, float], position: dict[str, int]) -> None:
-        """Start writing `state`; it may be donated as soon as this returns."""
+        """Start writing `state`; it may be donated as soon as this returns.
+
+        Raises:
+            UserError: the disk is too full for it. Nothing has been written then.
+        """
+        self._check_space(state)
         with _LOCK:
             self._manager.save(
                 int(state.step),
@@ -58,20 +75,26 @@ class Checkpoints:
                 force=True,
             )
 
-    def restore_latest(self, abstract: Any, say: Callable[[str], None]) -> tuple[Any, dict] | None:
-        """Return `(state, position)` of the newest checkpoint that can be read, None if none can.
+    def _check_space(self, state: Any) -> None:
+        # Ahead of Orbax, which on a full disk fails in its threads, at length.
+        needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
+        free = shutil.disk_usage(self.directory.parent).free
+        if free < needed:
+            raise UserError(
+                f"--workdir: {self.directory}: found {free / 1e6:.1f} MB free, expected at least "
+                f"{needed / 1e6:.1f} MB for a checkpoint; launch again with more space, and the "
+                "runs go on from their last checkpoints"
+            )
 
-        Those that cannot be read are passed over, said through `say`, and moved aside.
-        """
+    def restore_latest(self, abstract: Any) -> tuple[Any, dict] | None:
+        """Return `(state, position)` of the newest that can be read, None if none can."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, abstract)
             except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
-                say(
-                    f"{self.directory / str(step)}: checkpoint cannot be read "
-                    f"({type(error).__name__}); falling back to the one before"
-                )
-                self._set_aside(step)
+                self._set_aside(step, error)
+                with _LOCK:
+                    self._manager.reload()
         return None
 
     def restore_best(self, abstract: Any) -> tuple[Any, int]:
@@ -102,11 +125,14 @@ class Checkpoints:
             )
         return restored.state, restored.data
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, step: int, error: Exception) -> None:
         folder = self.directory / str(step)
-        folder.rename(self.directory.parent / f"unreadable_checkpoint_{step}")
-        with _LOCK:
-            self._manager.reload()
+        self._say(
+            f"{folder}: checkpoint cannot be read ({type(error).__name__}); falling back to the "
+            "one before"
+        )
+        run = self.directory.parent
+        folder.rename(tempfile.mkdtemp(prefix=f"unreadable_checkpoint_{step}_", dir=run))
 
     def wait(self) -> None:
         """Block until everything started is on disk."""

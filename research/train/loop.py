@@ -14,13 +14,14 @@ from research.data.feed import evaluation_batches, make_feed
 from research.data.sources import Dataset
 from research.data.split import Split
 from research.distributed.mesh import batch_sharding, replicated
+from research.files import write_json
 from research.metrics import mean
 from research.train.checkpoint import Checkpoints, abstract, score
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.program import Program, get_program, total_steps
 from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest
-from research.train.writers import Writers, write_json
+from research.train.writers import Writers
 
 Watch = Callable[[int, int, dict[str, float]], None]
 
@@ -53,13 +54,13 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     config, directory = run.config, run.directory
     steps = total_steps(config, dataset)
     program = get_program(config, dataset, mesh)
-    write_json(directory / "config.json", plain(config))
+    write_json(directory / "config.json", run.settings(dataset))
 
-    checkpoints = Checkpoints(directory / "checkpoints", config.train.keep)
+    checkpoints = Checkpoints(directory / "checkpoints", config.train.keep, say)
     state = program.init(
         *jax.device_put((jax.random.key(run.seed), hyperparams(config.optimizer)), replicated(mesh))
     )
-    restored = checkpoints.restore_latest(abstract(state), say)
+    restored = checkpoints.restore_latest(abstract(state))
     start = 0
     if restored:
         state, start = restored[0], restored[1]["position"]
@@ -99,7 +100,7 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         "wall_seconds": writers.rows[-1]["wall_seconds"],
         "compile_seconds": program.compile_seconds,
         "parameters": sum(p.size for p in jax.tree.leaves(state.params)),
-        "config": plain(config),
+        "config": run.settings(dataset),
         **provenance(),
     }
     write_json(directory / "result.json", result)
@@ -149,6 +150,7 @@ def _fit(
             diverged = not math.isfinite(row["train/loss"])
             if evaluating and not diverged:
                 row |= evaluate(program, state, dataset.validation, run.config, mesh, "validation/")
+                diverged = not math.isfinite(row["validation/loss"])
             row["wall_seconds"] = spent + time.perf_counter() - began
             writers.write(step, row)
             watch(step, steps, row)

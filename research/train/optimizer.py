@@ -6,6 +6,8 @@ The learning rate and the clipping threshold are runtime values in the optimiser
 arms which differ only there share one compiled program.
 """
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,12 +53,13 @@ def schedule_shape(config: ConfigDict, steps: int) -> optax.Schedule:
     rest = max(steps - warmup, 1)
     if config.name == "one_cycle":
         return optax.cosine_onecycle_schedule(steps, 1.0, pct_start=config.warmup or 0.3)
+    drops = Counter(round(share * steps) - warmup for share in config.boundaries)
     after = {
         "constant": lambda: optax.constant_schedule(1.0),
         "cosine": lambda: optax.cosine_decay_schedule(1.0, rest),
         "linear": lambda: optax.linear_schedule(1.0, 0.0, rest),
         "step": lambda: optax.piecewise_constant_schedule(
-            1.0, {round(share * steps) - warmup: config.factor for share in config.boundaries}
+            1.0, {drop: config.factor**times for drop, times in drops.items()}
         ),
     }[config.name]()
     if not warmup:

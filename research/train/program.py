@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from research.config import flatten, plain
+from research.data import augment
 from research.data.augment import channel_statistics
 from research.data.sources import Dataset
 from research.distributed.mesh import compile_for, replicated
@@ -54,8 +55,9 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
     """Return the task that `config` and the dataset's classes and statistics make.
 
     Raises:
-        UserError: a model or a switch that cannot be.
+        UserError: a model, a switch or an augmentation that cannot be.
     """
+    augment.check(config.data.augment)
     dtype, param_dtype = PRECISIONS[config.train.precision]
     switches = {k: v for k, v in config.model.items() if v is not None and k != "name"}
     model = create_model(

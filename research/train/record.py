@@ -14,7 +14,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from research.train.writers import read_rows
+from research.config import plain
+from research.data.augment import channel_statistics
+from research.data.sources import Dataset
+from research.files import read_json, read_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +42,22 @@ class Run:
     directory: Path
     test: bool = True
 
+    def settings(self, dataset: Dataset) -> dict[str, Any]:
+        """Return what config.json holds: the config, and by what the data can be told apart."""
+        mean, std = channel_statistics(dataset.train)
+        facts = {
+            "classes": dataset.num_classes,
+            "image_shape": list(dataset.image_shape),
+            "sizes": [len(s) for s in (dataset.train, dataset.validation, dataset.test)],
+            "mean": mean.tolist(),
+            "std": std.tolist(),
+        }
+        return plain(self.config) | {"dataset": facts}
+
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run recorded, None if it has not finished."""
         path = self.directory / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return read_json(path) if path.exists() else None
 
 
 def record_attempt(directory: Path, start: int) -> list[dict]:

@@ -75,7 +75,7 @@ def make_train_step(
         metrics = {"examples": sums, "updates": clipping(opt_state)}
         if diagnostics_every:
             metrics["diagnostics"] = every(
-                diagnostics_every, state.step, diagnose, params, gradient, updates, endpoints
+                diagnostics_every, state.step, diagnose, state.params, gradient, updates, endpoints
             )
         average = state.ema
         if ema:
@@ -124,8 +124,8 @@ def diagnose(params, gradient, updates, endpoints) -> dict[str, jax.Array]:
     """Return what tells a healthy layer from a sick one, as `{"quantity/layer": scalar}`.
 
     `gradient_norm`, `parameter_norm` (both Euclidean) and `update_ratio` (norm of the update over
-    norm of the parameter) by kernel; `dead_units` by activation: the share of its channels that are
-    0 on the whole batch.
+    norm of the parameter that it changes) by kernel; `dead_units` by activation: the share of its
+    channels that are 0 on the whole batch.
     """
     norms = {}
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]

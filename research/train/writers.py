@@ -2,29 +2,9 @@
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import Any
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` to `path` atomically: the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    os.replace(temporary, path)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a metrics.jsonl; a last line that a kill cut off is left out."""
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return rows
+from research.files import read_rows, write
 
 
 class Writers:
@@ -37,9 +17,7 @@ class Writers:
         """Open the writers in `directory`; `wandb` holds the arguments of `wandb.init`."""
         path = directory / "metrics.jsonl"
         self.rows = [row for row in read_rows(path) if row["step"] <= start]
-        temporary = path.with_name(".metrics.jsonl")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        os.replace(temporary, path)
+        write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = path.open("a", buffering=1)
         self._events = self._wandb = None
         if tensorboard:

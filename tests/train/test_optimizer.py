@@ -146,7 +146,8 @@ def test_the_schedule_multiplies_decoupled_decay_too():
     params, _ = run(config)
     expected, _ = reference(config, lambda t: 1 - t / STEPS)
     for name in SHAPES:
-        np.testing.assert_allclose(params[name], expected[name], rtol=1e-9)
+        # Schedules count in float32.
+        np.testing.assert_allclose(params[name], expected[name], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["value", "global_norm", "adaptive"])

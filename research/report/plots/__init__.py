@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from research.report.files import write, write_csv
+from research.files import write, write_csv
 from research.report.plots.final_metrics import final_metrics
 from research.report.plots.gradient_norms import gradient_norms
 from research.report.plots.learning_curves import learning_curves

@@ -1,4 +1,4 @@
-"""Reading and writing the small files of a workdir: JSON, JSON lines, text, images."""
+"""The small files of a workdir: JSON, JSON lines, tables, pictures; written whole or not at all."""
 
 import csv
 import io

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from research.models import create_model
+from research.tasks.classification import Classification
+
+RNG = np.random.default_rng(0)
+BATCH = {
+    "image": RNG.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8),
+    "label": RNG.integers(0, 5, 16).astype(np.int32),
+    "mask": np.ones(16, np.float32),
+}
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+
+
+def make_task(**changes):
+    model = create_model("mlp", hidden=(8,), num_classes=5, norm=changes.pop("norm", "none"))
+    return Classification(model, MEAN, STD, **changes)
+
+
+def logits_of(task, variables):
+    images = (BATCH["image"] / 255 - np.array(MEAN)) / np.array(STD)
+    return np.asarray(task.model.apply(variables, jnp.float32(images))[0], np.float64)
+
+
+def test_evaluation_standardises_and_sums():
+    task = make_task(label_smoothing=0.3, augmentations=("flip", "pad_crop"))
+    variables = task.init(jax.random.key(0), BATCH)
+    logits = logits_of(task, variables)
+    batch = BATCH | {"mask": np.float32(np.arange(16) < 11)}
+    sums = task.evaluate(variables, batch)
+    losses = -log_softmax(logits, axis=1)[np.arange(16), BATCH["label"]]
+    np.testing.assert_allclose(sums["loss"], losses[:11].sum(), rtol=1e-5)
+    assert sums["accuracy"] == np.sum(logits.argmax(1)[:11] == BATCH["label"][:11])
+    assert sums["count"] == 11
+
+
+def test_training_loss_is_the_smoothed_mean():
+    task = make_task(label_smoothing=0.3)
+    variables = task.init(jax.random.key(0), BATCH)
+    targets = 0.7 * np.eye(5)[BATCH["label"]] + 0.3 / 5
+    losses = -np.sum(targets * log_softmax(logits_of(task, variables), axis=1), axis=1)
+    loss, (collections, sums, endpoints) = task.loss(variables, BATCH, jax.random.key(1))
+    np.testing.assert_allclose(loss, losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)
+    assert collections == {} and endpoints["act1"].shape == (16, 8)
+
+
+def test_training_draws_augmentations_from_its_key():
+    task = make_task(augmentations=("flip",))
+    variables = task.init(jax.random.key(0), BATCH)
+    losses = [float(task.loss(variables, BATCH, jax.random.key(k))[0]) for k in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_batch_statistics_move_in_training_and_not_in_evaluation():
+    task = make_task(norm="batch")
+    variables = task.init(jax.random.key(0), BATCH)
+    _, (collections, _, _) = task.loss(variables, BATCH, jax.random.key(1))
+    assert set(collections) == {"batch_stats"}
+    moved = jax.tree.map(jnp.array_equal, collections["batch_stats"], variables["batch_stats"])
+    assert not any(jax.tree.leaves(moved))
+    moved = variables | collections
+    assert task.evaluate(variables, BATCH)["loss"] != task.evaluate(moved, BATCH)["loss"]
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_loss_is_at_least_float32(dtype):
+    model = create_model("mlp", hidden=(8,), num_classes=5, dtype=dtype)
+    task = Classification(model, MEAN, STD, dtype=dtype)
+    variables = task.init(jax.random.key(0), BATCH)
+    assert task.loss(variables, BATCH, jax.random.key(1))[0].dtype == jnp.float32

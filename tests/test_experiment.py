@@ -1,0 +1,266 @@
+import dataclasses
+import textwrap
+
+import pytest
+
+from research import experiment
+from research.commands.train import Datasets, prepare
+from research.config import UserError
+from research.experiment import load, parse_seeds, resolve
+from research.files import write_json
+
+QUESTION = '''
+    """Does width matter?
+
+    Not much.
+    """
+    from research.config import get_config as defaults
+
+    def get_config(scale):
+        config = defaults()
+        config.experiment.baseline = "narrow"
+        config.experiment.seeds = 2
+        config.model.name = "mlp"
+        config.model.hidden = (8,)
+        config.data.batch_size = 16
+        config.train.steps = {"laptop": 4, "gpu": 40}[scale]
+        return config
+
+    def arms(scale):
+        return {
+            "narrow": {"model.hidden": (4,)},
+            "wide": {"model.hidden": (16,)},
+            "wide_long": {"model.hidden": (16,), "train.epochs": 1.0},
+            "wide_clipped": {"model.hidden": (16,), "optimizer.clip.kind": "value"},
+        }
+
+    scales = ("laptop", "gpu")
+'''
+
+
+@pytest.fixture
+def question(tmp_path):
+    """Write an experiment outside the repository, with replacements; return its path."""
+
+    def write(*changes, name="width.py"):
+        text = textwrap.dedent(QUESTION)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def refused(*words, **arguments):
+    arguments = {"experiment": "normalization", "scale": "laptop"} | arguments
+    with pytest.raises(UserError) as error:
+        resolve(arguments.pop("experiment"), arguments.pop("scale"), **arguments)
+    for word in words:
+        assert word in str(error.value), error.value
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("1", (0,)), ("3", (0, 1, 2)), ("3,", (3,)), ("1,4", (1, 4)), ("4,1,4", (4, 1)), ("0,", (0,))],
+)
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "-1,2", "a", "1,b", "1.5", ",", "1 2"])
+def test_seeds_that_cannot_be(text):
+    with pytest.raises(UserError, match="--seeds: found"):
+        parse_seeds(text)
+
+
+def test_an_experiment_outside_the_repository(question):
+    study = resolve(question(), "laptop")
+    assert (study.name, study.scale, study.title) == ("width", "laptop", "Does width matter?")
+    assert list(study.configs) == ["narrow", "wide", "wide_long", "wide_clipped"]
+    assert study.seeds == (0, 1) and str(study.workdir) == "runs/width-laptop"
+    assert [(run.seed, run.arm) for run in study.runs()][:5] == [
+        (0, "narrow"), (0, "wide"), (0, "wide_long"), (0, "wide_clipped"), (1, "narrow"),
+    ]  # fmt: skip
+    run = study.runs()[5]
+    assert run.directory == study.workdir / "wide" / "seed_1" and run.test
+
+
+def test_a_config_file_is_named_after_its_folder(question, tmp_path):
+    (tmp_path / "depth").mkdir()
+    assert load(question(name="depth/config.py"))[0] == "depth"
+
+
+def test_precedence(question):
+    """Defaults < scale < --config < arm."""
+    study = resolve(
+        question(), "gpu", overrides={"optimizer.clip.threshold": 0.5, "data.batch_size": 32}
+    )
+    wide = study.configs["wide"]
+    assert wide.optimizer.momentum == 0.9  # default
+    assert wide.train.steps == 40 and wide.model.name == "mlp"  # scale, over the default
+    assert wide.data.batch_size == 32  # flag, over the scale's
+    assert wide.model.hidden == (16,)  # arm, over the scale's
+    long = study.configs["wide_long"]
+    assert (long.train.steps, long.train.epochs) == (0, 1.0)  # an arm's length, over the scale's
+    clip = study.configs["wide_clipped"].optimizer.clip
+    assert (clip.kind, clip.threshold) == ("value", 0.5)
+
+
+def test_a_field_that_arms_set_is_refused_by_their_names(question):
+    path = question()
+    refused(
+        "--config.optimizer.clip.kind", "wide_clipped",
+        experiment=path, overrides={"optimizer.clip.kind": "adaptive"},
+    )  # fmt: skip
+    # Its own value is looked at first; and arms that are not run do not matter.
+    refused(
+        "optimizer.clip.kind: found 'adaptiv'", "did you mean 'adaptive'",
+        experiment=path, overrides={"optimizer.clip.kind": "adaptiv"},
+    )  # fmt: skip
+    study = resolve(path, "laptop", arms=["narrow"], overrides={"optimizer.clip.kind": "adaptive"})
+    assert study.configs["narrow"].optimizer.clip.kind == "adaptive"
+
+
+def test_a_length_that_an_arm_sets_in_other_units_is_refused_too(question):
+    refused("wide_long", experiment=question(), overrides={"train.steps": 9})
+
+
+def test_arms_by_pattern_in_the_experiments_order(question):
+    path = question()
+    study = resolve(path, "laptop", arms=["wide_*", "narrow"])
+    assert list(study.configs) == ["narrow", "wide_long", "wide_clipped"]
+    refused("--arms: found 'wid'", "did you mean 'wide'", experiment=path, arms=["wid"])
+    refused("--arms: found 'tall*'", experiment=path, arms=["wide", "tall*"])
+
+
+def test_names_that_are_unknown():
+    refused("--experiment", "'normalisation'", "'normalization'", experiment="normalisation")
+    refused("--scale", "'laptob'", "'laptop'", scale="laptob")
+    refused("--experiment", "nowhere.py", experiment="nowhere.py")
+    refused("--config: field", "'optimiser.name'", overrides={"optimiser.name": "sgd"})
+
+
+@pytest.mark.parametrize("missing", ["get_config", "arms", "scales"])
+def test_an_experiment_that_lacks_a_part(question, missing):
+    old = f"def {missing}(" if missing != "scales" else "scales ="
+    refused("width.py", f"`{missing}`", experiment=question((old, old.replace(missing, "other"))))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([("return config", "return config +")], ["width.py", "SyntaxError"]),
+        ([("import get_config", "import get_confg")], ["width.py", "ImportError"]),
+        ([('baseline = "narrow"', 'baseline = "narow"')], ["baseline", "'narow'", "'narrow'"]),
+        ([('"wide": {"model.hidden": (16,)}', '"wide": {"model.hidden": (4,)}')],
+         ["narrow and wide", "same config"]),
+        ([("clip.kind", "clip.knd")], ["arm wide_clipped", "'optimizer.clip.knd'"]),
+        ([('clip.kind": "value"', 'clip.kind": "vlaue"')], ["arm wide_clipped", "'vlaue'"]),
+        ([("seeds = 2", "seeds = 0")], ["experiment.seeds", "0"]),
+        ([("seeds = 2", 'tune.grid = (0.1, -1.0)')], ["experiment.tune.grid", "-1.0"]),
+        ([("seeds = 2", 'tune.grid = ("a",)')], ["experiment.tune.grid", "'a'"]),
+        ([("seeds = 2", 'tune.field = "model.nrom"')], ["experiment.tune.field", "model.nrom"]),
+        ([("hidden = (8,)", "hiden = (8,)")], ["width.py", "hiden"]),
+        ([("config.train.steps = ", "config.train.steps = 'x' or ")], ["width.py"]),
+        ([("return config", "return None")], ["width.py", "get_config"]),
+        ([('"wide": {"model.hidden": (16,)}', '"wide": ("model.hidden", (16,))')], ["arms"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_experiment_that_cannot_be(question, changes, words):
+    refused(*words, experiment=question(*changes))
+
+
+TUNE = ("seeds = 2", 'tune.grid = (0.1, 0.2)')  # fmt: skip
+
+
+def finish(runs, metrics, status="finished"):
+    for run, numbers in zip(runs, metrics, strict=True):
+        write_json(
+            run.directory / "result.json",
+            {"status": "diverged" if numbers is None else status, "metrics": numbers or {}},
+        )
+
+
+def test_tuning_takes_the_best_on_validation(question, tmp_path):
+    study = resolve(question(TUNE), "laptop", arms=["narrow", "wide"], workdir=str(tmp_path / "r"))
+    runs = study.tuning_runs()
+    assert [(r.arm, r.config.optimizer.learning_rate) for r in runs] == [
+        ("narrow", 0.1), ("wide", 0.1), ("narrow", 0.2), ("wide", 0.2),
+    ]  # fmt: skip
+    assert not any(run.test for run in runs)
+    assert {run.seed for run in runs}.isdisjoint(study.seeds)
+    assert len({run.directory for run in runs}) == 4
+
+    def scores(accuracy, loss):
+        return {"validation/accuracy": accuracy, "validation/loss": loss, "test/accuracy": 1.0}
+
+    finish(runs, [scores(0.9, 0.3), None, scores(0.9, 0.2), scores(0.1, 9.0)])
+    choices = study.choose()
+    assert {arm: choice["chosen"] for arm, choice in choices.items()} == {
+        "narrow": 0.2,
+        "wide": 0.2,
+    }
+    assert [row["value"] for row in choices["narrow"]["grid"]] == [0.1, 0.2]
+    assert "test/accuracy" not in choices["narrow"]["grid"][0]["metrics"]
+    tuned = study.tuned_configs()
+    assert {c.optimizer.learning_rate for c in tuned.values()} == {0.2}
+    assert study.configs["wide"].optimizer.learning_rate == 0.1
+
+
+def test_a_tuned_arm_and_one_fixed_at_the_default_are_distinct(question):
+    path = question(
+        TUNE,
+        ('"wide": {', '"fixed": {"model.hidden": (4,), "optimizer.learning_rate": 0.1}, "wide": {'),
+    )
+    assert list(resolve(path, "laptop", arms=["narrow", "fixed"]).configs) == ["narrow", "fixed"]
+
+
+def test_what_is_fixed_is_not_tuned(question):
+    path = question(TUNE, ('"optimizer.clip.kind": "value"', '"optimizer.learning_rate": 0.7'))
+    assert {run.arm for run in resolve(path, "laptop").tuning_runs()} == {
+        "narrow", "wide", "wide_long",
+    }  # fmt: skip
+    overrides = {"optimizer.learning_rate": 0.3}
+    study = resolve(path, "laptop", arms=["narrow"], overrides=overrides)
+    assert study.tuning_runs() == []
+    assert study.configs["narrow"].optimizer.learning_rate == 0.3
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data.batch_size": 5000}, ["data.batch_size", "5000", "1257"]),
+        ({"data.augment": ("flop",)}, ["data.augment", "'flop'", "'flip'"]),
+        ({"data.name": "digts"}, ["data.name", "digts"]),
+        ({"model.name": "resnett", "model.hidden": None}, ["model.name", "'resnet'"]),
+        ({"model.norm": "bach"}, ["model.norm", "'bach'", "'batch'"]),
+        ({"model.name": "resnet", "model.depth": 9, "model.hidden": None}, ["depth", "9", "8"]),
+        ({"train.devices": 3}, ["train.devices", "3", "8 cpu devices"]),
+        ({"train.devices": 8, "data.batch_size": 20}, ["data.batch_size", "20", "8 devices"]),
+        ({"train.devices": 8, "data.eval_batch_size": 20}, ["data.eval_batch_size", "20"]),
+    ],
+    ids=str,
+)
+def test_what_only_data_models_and_devices_can_refuse(question, tmp_path, changes, words):
+    path = question(('"narrow": {"model.hidden": (4,)}', '"narrow": {"train.patience": 3}'))
+    study = resolve(path, "laptop", arms=["narrow"], overrides=changes, workdir=str(tmp_path / "r"))
+    with pytest.raises(UserError) as error:
+        prepare(study, Datasets(None))
+    for word in words:
+        assert word in str(error.value), error.value
+    assert not study.workdir.exists()
+
+
+def test_every_experiment_of_the_repository_is_found():
+    for name, path in experiment.experiments().items():
+        assert path.is_file() and load(name)[0] == name
+    assert "normalization" in experiment.experiments()
+
+
+def test_runs_are_values(question):
+    run = resolve(question(), "laptop").runs()[0]
+    assert dataclasses.replace(run, seed=9) != run

@@ -1,0 +1,73 @@
+"""Every experiment of the repository at every scale, shrunk, from end to end."""
+
+import json
+
+import pytest
+
+from research.commands.train import Datasets, prepare, run_study
+from research.experiment import experiments, load, resolve
+
+SHRUNK = {
+    "data.name": "digits",
+    "data.batch_size": 16,
+    "data.eval_batch_size": 512,
+    "train.steps": 2,
+    "train.log_every": 1,
+    "train.eval_every": 1,
+    "train.tensorboard": False,
+}
+# A smaller model of the same family, where the arms leave it alone.
+SMALL = {"resnet": {"model.depth": 8, "model.width": 4}}
+CASES = [(name, scale) for name in experiments() for scale in load(name)[1].scales]
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
+def test_end_to_end(name, scale, tmp_path, capsys):
+    module = load(name)[1]
+    config, arms = module.get_config(scale), module.arms(scale)
+    chosen = list(config.experiment.arms or arms)[:2]
+    shrunk = SHRUNK | SMALL.get(config.model.name, {})
+    set_by_arms = {field for arm in chosen for field in arms[arm]}
+    tuned = config.experiment.tune.field
+    study = resolve(
+        name,
+        scale,
+        overrides={k: v for k, v in shrunk.items() if k not in set_by_arms | {tuned}}
+        | {"experiment.tune.grid": config.experiment.tune.grid[:1]},
+        arms=chosen,
+        seeds=(0,),
+        workdir=str(tmp_path / "w"),
+    )
+    run_study(study, None, command="test")
+    for run in study.runs():
+        result = run.result()
+        assert result["status"] == "finished" and result["steps"] == 2
+        assert 0 <= result["metrics"]["test/accuracy"] <= 1
+    summary = json.loads((tmp_path / "w" / "report" / "summary.json").read_text())
+    assert {panel["metric"] for panel in summary["panels"]} <= set(config.experiment.panels)
+    for panel in summary["panels"]:
+        assert list(panel["arms"]) == chosen
+    assert "Report: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "scale"), CASES)
+def test_every_arm_can_be_built(name, scale, tmp_path):
+    """On digits, but with its own model, batch size and schedule."""
+    arms = list(load(name)[1].arms(scale))
+    study = resolve(
+        name,
+        scale,
+        overrides={"data.name": "digits", "data.image_size": 32},
+        arms=arms,
+        workdir=str(tmp_path / "w"),
+    )
+    assert list(study.configs) == arms
+    prepare(study, Datasets(None))
+    assert study.title.endswith("?") and study.settings.question
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_the_page_says_what_it_must(name):
+    doc = load(name)[1].__doc__
+    for word in ("?", f"python launch.py --experiment={name}", "Cost:", "Expected:"):
+        assert word in doc

@@ -1,0 +1,255 @@
+"""Every field of the config that claims to change training does so; none is forgotten.
+
+The optimiser's fields are held against its updates, the others against what a run computes.
+"""
+
+import itertools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+from research.config import flatten, get_config, override
+from research.data.feed import make_feed
+from research.data.sources import load_dataset
+from research.distributed.mesh import batch_sharding
+from research.train.optimizer import hyperparams, make_optimizer
+from research.train.program import _key, batch_shapes, pure_functions, state_shapes, total_steps
+from research.train.state import params_digest
+
+RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 8}
+ADAM = {"optimizer.name": "adam"}
+STEP = {"optimizer.schedule.name": "step"}
+VALUE = {"optimizer.clip.kind": "value", "optimizer.clip.threshold": 0.05}
+
+# Field -> (what makes it matter, its other value).
+OPTIMIZER = {
+    "optimizer.name": ({}, "rmsprop"),
+    "optimizer.learning_rate": ({}, 0.05),
+    "optimizer.momentum": ({}, 0.5),
+    "optimizer.nesterov": ({}, True),
+    "optimizer.b1": (ADAM, 0.5),
+    "optimizer.b2": (ADAM, 0.9),
+    "optimizer.eps": (ADAM, 0.1),
+    "optimizer.l1": ({}, 0.01),
+    "optimizer.l2": ({}, 0.01),
+    "optimizer.weight_decay": ({}, 0.01),
+    "optimizer.decay_norm_and_bias": ({"optimizer.l2": 0.1}, True),
+    "optimizer.schedule.name": ({}, "cosine"),
+    "optimizer.schedule.warmup": ({}, 0.5),
+    "optimizer.schedule.boundaries": (STEP, (0.9,)),
+    "optimizer.schedule.factor": (STEP, 0.5),
+    "optimizer.clip.kind": ({"optimizer.clip.threshold": 0.05}, "value"),
+    "optimizer.clip.threshold": (VALUE, 0.01),
+}
+# Those that a compiled program does not see: arms which differ in them share one.
+RUNTIME = {"optimizer.learning_rate", "optimizer.clip.threshold"}
+
+MODEL = {
+    "model.name": ({"model.hidden": None}, "resnet"),
+    "model.depth": (RESNET, 14),
+    "model.width": (RESNET, 4),
+    "model.hidden": ({}, (8,)),
+    "model.norm": ({}, "layer"),
+    "model.norm_groups": ({"model.norm": "group"}, 2),
+    "model.activation": ({}, "tanh"),
+    "model.skip": (RESNET, "none"),
+    "model.kernel_init": ({}, "glorot"),
+}
+
+TRAINING = {
+    "data.name": ({"data.image_size": 8}, "folder"),
+    "data.batch_size": ({}, 16),
+    "data.augment": ({}, ("pad_crop",)),
+    "data.image_size": ({}, 4),
+    "train.precision": ({}, "bfloat16"),
+    "train.accumulate": ({}, 2),
+    "train.ema": ({}, 0.9),
+    "train.label_smoothing": ({}, 0.1),
+}
+
+# Field -> where it is tested instead, or why no number can depend on it.
+ELSEWHERE = {
+    "train.steps": "test_lengths",
+    "train.epochs": "test_lengths",
+    "train.patience": "train/test_loop.py: early stopping",
+    "train.keep": "train/test_checkpoint.py: the last k",
+    "train.log_every": "train/test_loop.py: rows are means since the row before",
+    "train.eval_every": "train/test_loop.py: rows are ordered",
+    "train.diagnostics_every": "train/test_loop.py: diagnostics; it changes no number",
+    "train.devices": "train/test_step.py: eight devices equal one",
+    "train.tensorboard": "train/test_writers.py: events; it changes no number",
+    "train.wandb": "train/test_writers.py: offline; it changes no number",
+    "train.deterministic": "a GPU's: test_deterministic_sets_the_flags_of_xla",
+    "data.feed": "train/test_loop.py: feeds give the same bits",
+    "data.workers": "data/test_feed.py: workers give the same bits",
+    "data.eval_batch_size": "test_the_evaluation_batch_changes_no_number",
+    "data.validation": "test_shares_of_the_data",
+    "data.test": "test_shares_of_the_data",
+    "experiment.*": "chooses runs and changes none: test_experiment.py, report/",
+}
+
+
+def test_no_field_is_forgotten():
+    fields = {f for f in flatten(get_config()) if not f.startswith("experiment.")}
+    tables = (OPTIMIZER, MODEL, TRAINING, ELSEWHERE)
+    for one, other in itertools.combinations(tables, 2):
+        assert one.keys().isdisjoint(other)
+    assert fields == {f for table in tables for f in table if f != "experiment.*"}
+
+
+def both(tiny, field, cases):
+    before, value = cases[field]
+    first = tiny(before)
+    return first, override(first, {field: value}, "test")
+
+
+@pytest.mark.parametrize("field", OPTIMIZER)
+def test_optimizer(tiny, digits, mesh, field):
+    rng = np.random.default_rng(0)
+    start = {"kernel": rng.normal(size=(4, 3)), "bias": rng.normal(size=3)}
+    gradients = [{k: rng.normal(size=v.shape) for k, v in start.items()} for _ in range(6)]
+    first, second = both(tiny, field, OPTIMIZER)
+    ends = []
+    for config in (first, second):
+        optimizer, params = make_optimizer(config.optimizer, 6), start
+        state = optax.tree.set(optimizer.init(params), **hyperparams(config.optimizer))
+        update = jax.jit(optimizer.update)
+        for gradient in gradients:
+            updates, state = update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        ends.append(params)
+    assert np.abs(ends[0]["kernel"] - ends[1]["kernel"]).max() > 1e-4 or field.endswith("_bias")
+    assert np.abs(ends[0]["bias"] - ends[1]["bias"]).max() > 1e-4 or field in (
+        *("optimizer.l1", "optimizer.l2", "optimizer.weight_decay"),
+    )
+    shared = _key(first, digits, mesh) == _key(second, digits, mesh)
+    assert shared == (field in RUNTIME)
+
+
+def lowered(config, dataset, field):
+    """Return the text of the program that the field is for."""
+    init, step, _ = pure_functions(config, dataset)
+    if field == "model.kernel_init":
+        return jax.jit(init).lower(jax.random.key(0), hyperparams(config.optimizer)).as_text()
+    state, batch = state_shapes(config, init), batch_shapes(dataset, config.data.batch_size)
+    return jax.jit(step).lower(state, batch).as_text()
+
+
+@pytest.mark.parametrize("field", MODEL)
+def test_model(tiny, digits, mesh, field):
+    first, second = both(tiny, field, MODEL)
+    assert _key(first, digits, mesh) != _key(second, digits, mesh)
+    assert lowered(first, digits, field) != lowered(second, digits, field)
+
+
+@pytest.fixture(scope="module")
+def dataset_of(tmp_path_factory, digits):
+    """The dataset of a config; `folder` holds some digits, upside down."""
+    root = tmp_path_factory.mktemp("folder")
+    images, labels = digits.train.arrays()
+    for i in range(200):
+        path = root / str(labels[i]) / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(images[i, ::-1, :, 0]).save(path)
+
+    def load(config):
+        data = config.data
+        where = str(root) if data.name == "folder" else None
+        options = {"image_size": data.image_size, "validation": data.validation, "test": data.test}
+        return load_dataset(data.name, where, **options)
+
+    return load
+
+
+def outcome(config, dataset, mesh):
+    """Return the digest of the parameters, and of those evaluated, after two steps."""
+    init, step, _ = pure_functions(config, dataset)
+    state = jax.jit(init)(jax.random.key(0), hyperparams(config.optimizer))
+    feed = make_feed(
+        dataset.train,
+        kind="resident",
+        batch_size=config.data.batch_size,
+        seed=0,
+        sharding=batch_sharding(mesh),
+    )
+    step = jax.jit(step)
+    for _ in range(2):
+        state, _ = step(state, next(feed))
+    return params_digest(state.params), params_digest(state.variables["params"])
+
+
+@pytest.fixture(scope="module")
+def plain_outcome(tiny, digits, mesh):
+    return outcome(tiny(), digits, mesh)
+
+
+@pytest.mark.parametrize("field", TRAINING)
+def test_training(tiny, mesh, dataset_of, plain_outcome, field):
+    first, second = both(tiny, field, TRAINING)
+    numbers = plain_outcome
+    if TRAINING[field][0]:
+        numbers = outcome(first, dataset_of(first), mesh)
+    dataset = dataset_of(second)
+    others = outcome(second, dataset, mesh)
+    if field == "train.ema":
+        assert numbers[0] == others[0] and numbers[1] != others[1] != others[0]
+    else:
+        assert numbers[0] != others[0]
+    assert _key(first, dataset, mesh) != _key(second, dataset, mesh)
+
+
+def test_the_outcome_is_reproducible(tiny, digits, mesh, plain_outcome):
+    assert outcome(tiny(), digits, mesh) == plain_outcome
+
+
+@pytest.mark.parametrize("field", ["data.validation", "data.test"])
+def test_shares_of_the_data(tiny, mesh, dataset_of, field):
+    first, second = tiny(), tiny({field: 0.3})
+    one, other = dataset_of(first), dataset_of(second)
+    assert len(one.train) > len(other.train)
+    assert not np.array_equal(one.train.indices[:50], other.train.indices[:50])
+    assert _key(first, one, mesh) != _key(second, other, mesh)
+
+
+def test_lengths(tiny, digits, mesh):
+    steps, epochs = tiny({"train.steps": 9}), tiny({"train.epochs": 2.0})
+    assert total_steps(steps, digits) == 9
+    assert total_steps(epochs, digits) == round(2 * 1257 / 32)
+    assert _key(steps, digits, mesh) != _key(epochs, digits, mesh)
+
+
+def test_what_no_program_sees_shares_one(tiny, digits, mesh):
+    for field, value in {
+        "train.log_every": 3,
+        "train.eval_every": 3,
+        "train.keep": 5,
+        "train.patience": 2,
+        "train.tensorboard": True,
+        "train.wandb": True,
+        "experiment.seeds": 3,
+    }.items():
+        other = tiny({field: value})
+        assert _key(tiny(), digits, mesh) == _key(other, digits, mesh), field
+
+
+def test_the_evaluation_batch_changes_no_number(train_run):
+    results = [train_run(f"e{n}", {"data.eval_batch_size": n}) for n in (7, 256)]
+    assert results[0]["params_digest"] == results[1]["params_digest"]
+    for name, value in results[0]["metrics"].items():
+        if name == "steps_to_accuracy":
+            continue
+        assert value == pytest.approx(results[1]["metrics"][name], rel=1e-5), name
+
+
+def test_deterministic_sets_the_flags_of_xla(monkeypatch, tmp_path):
+    from research.distributed import startup
+
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    startup.start(deterministic=False)
+    assert "deterministic" not in startup.os.environ["XLA_FLAGS"]
+    startup.start(deterministic=True)
+    flags = startup.os.environ["XLA_FLAGS"].split()
+    assert "--xla_gpu_deterministic_ops=true" in flags and len(flags) == 3
