@@ -44,10 +44,11 @@ def main(argv: list[str]) -> None:
 
         return list_experiments()
 
+    overrides = config_flags.get_override_values(flags.FLAGS["config"])
     study = resolve(
         _EXPERIMENT.value,
         _SCALE.value,
-        overrides=config_flags.get_override_values(flags.FLAGS["config"]),
+        overrides=overrides,
         arms=_ARMS.value,
         seeds=None if _SEEDS.value is None else parse_seeds(_SEEDS.value),
         workdir=_WORKDIR.value,
@@ -69,13 +70,13 @@ def main(argv: list[str]) -> None:
 
         evaluate_study(study, _DATA_DIR.value)
     elif _MODE.value == "report":
-        from research.commands.report import show_report
+        from research.commands.report import report_again
 
-        show_report(study.workdir)
+        report_again(study, overrides)
     elif _MODE.value == "publish":
         from research.commands.report import publish_results
 
-        publish_results(study.workdir, _EXPERIMENT.value)
+        publish_results(study, _EXPERIMENT.value)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -93,6 +94,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     except flags.UnrecognizedFlagError as error:
         hint = nearest(error.flagname, list(flags.FLAGS))
         raise UserError(f"--{error.flagname}: found an unknown flag{hint}") from None
+    except flags.IllegalFlagValueError as error:
+        name, value = str(error).removeprefix("flag --").split(": ")[0].split("=", 1)
+        expected = type(known.get(name.removeprefix("config."), "")).__name__
+        raise UserError(f"--{name}: found {value!r}, expected {expected}") from None
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
         raise UserError(str(error)) from None
 

@@ -60,6 +60,7 @@ def get_config() -> ConfigDict:
                 "activation": placeholder(str),
                 "skip": placeholder(str),
                 "kernel_init": placeholder(str),
+                "pool": placeholder(str),
             },
             "data": {
                 "name": "digits",
@@ -100,7 +101,8 @@ def get_config() -> ConfigDict:
                 "ema": 0.0,  # decay of the averaged weights that are evaluated; 0: off
                 "label_smoothing": 0.0,
                 "log_every": 25,
-                "eval_every": 100,  # evaluate on validation, then checkpoint
+                "eval_every": 100,  # evaluate on validation
+                "checkpoint_every": 0,  # a multiple of eval_every; 0: at every evaluation
                 "keep": 2,  # last checkpoints kept, beside the best
                 "patience": 0,  # evaluations without improvement before stopping; 0: off
                 "diagnostics_every": 0,  # per-layer norms and dead units; 0: off
@@ -147,12 +149,14 @@ RANGES = {
     "train.accumulate": (1, math.inf, True),
     "train.ema": (0, 1, True),
     "train.label_smoothing": (0, 1, True),
+    "train.checkpoint_every": (0, math.inf, True),
     "train.log_every": (1, math.inf, True),
     "train.eval_every": (1, math.inf, True),
     "train.keep": (1, math.inf, True),
     "train.patience": (0, math.inf, True),
     "train.diagnostics_every": (0, math.inf, True),
     "experiment.target_accuracy": (0, 1, False),
+    "experiment.tune.seed": (0, math.inf, True),
 }
 
 
@@ -242,6 +246,18 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
                 f"{source}: optimizer.schedule.boundaries: found {share!r}, expected shares of the "
                 "run, from 0 to 1"
             )
+    if config.train.checkpoint_every % config.train.eval_every:
+        raise UserError(
+            f"{source}: train.checkpoint_every: found {config.train.checkpoint_every}, expected a "
+            f"multiple of train.eval_every={config.train.eval_every}, or 0"
+        )
+    decays = config.optimizer.weight_decay > 0
+    if config.optimizer.name in ("adam", "adamw") and decays != (config.optimizer.name == "adamw"):
+        raise UserError(
+            f"{source}: optimizer.weight_decay: found {config.optimizer.weight_decay} with "
+            f"optimizer.name={config.optimizer.name}, expected 0 for adam (its penalty is "
+            "optimizer.l2) and more for adamw, which is adam with decoupled decay"
+        )
     if config.train.devices == 0 or config.train.devices < -1:
         raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")
     if config.data.batch_size % config.train.accumulate:

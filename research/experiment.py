@@ -14,6 +14,7 @@ import fnmatch
 import importlib.util
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
+from research.models import MODELS, create_model, switches_of
+from research.train.program import model_switches
 from research.train.record import Run
+
+# What a finished run is summed up by.
+METRICS = (
+    *("test/accuracy", "test/loss", "validation/accuracy", "validation/loss"),
+    *("train/accuracy", "train/loss", "steps_to_accuracy"),
+)
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -49,7 +58,7 @@ def load(name_or_path: str) -> tuple[str, ModuleType]:
             raise unknown("--experiment", name_or_path, [*experiments(), "path/to/file.py"])
     module_name = "experiment_" + re.sub(r"\W", "_", name)
     spec = importlib.util.spec_from_file_location(module_name, path)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except UserError:
@@ -59,6 +68,8 @@ def load(name_or_path: str) -> tuple[str, ModuleType]:
     for needed in ("get_config", "arms", "scales"):
         if not hasattr(module, needed):
             raise UserError(f"{path}: found no `{needed}`, expected get_config, arms and scales")
+    if isinstance(module.scales, str):
+        raise UserError(f"{path}: scales: found {module.scales!r}, expected a tuple of names")
     return name, module
 
 
@@ -191,8 +202,10 @@ def resolve(
     if scale not in module.scales:
         raise unknown("--scale", scale, module.scales)
     config, all_arms = _ask(module, scale)
-    config = override(config, overrides, "--config")
+    config = _change(config, overrides, "--config")
     validate(config)
+    if any(field.startswith("model.") for field in overrides):
+        create_model(config.model.name, **model_switches(config))
     names = _select(arms or config.experiment.arms or all_arms, all_arms)
     for field in overrides:
         same = set(LENGTHS) if field in LENGTHS else {field}
@@ -204,7 +217,7 @@ def resolve(
             )
     if config.experiment.tune.field in overrides:
         config.experiment.tune.grid = ()
-    configs = {arm: override(config, all_arms[arm], f"arm {arm}") for arm in names}
+    configs = {arm: _change(config, all_arms[arm], f"arm {arm}") for arm in names}
     for arm, arm_config in configs.items():
         validate(arm_config, f"arm {arm}")
     _check_settings(config, all_arms)
@@ -223,6 +236,17 @@ def resolve(
     return study
 
 
+def _change(config: ConfigDict, changes: Mapping[str, Any], source: str) -> ConfigDict:
+    """Override; a change of model also unsets the switches that the new model does not take."""
+    config = override(config, changes, source)
+    if "model.name" in changes and config.model.name in MODELS:
+        takes = switches_of(config.model.name)
+        for switch in config.model:
+            if switch not in ("name", *takes) and f"model.{switch}" not in changes:
+                config.model[switch] = None
+    return config
+
+
 def _ask(module: ModuleType, scale: str) -> tuple[ConfigDict, dict[str, dict[str, Any]]]:
     try:
         config, arms = module.get_config(scale), module.arms(scale)
@@ -239,6 +263,18 @@ def _ask(module: ModuleType, scale: str) -> tuple[ConfigDict, dict[str, dict[str
         raise UserError(
             f"{module.__file__}: arms: found {arms!r}, expected a dict of dicts, by name"
         )
+    for arm, changes in arms.items():
+        if not re.fullmatch(r"\w[\w.+=-]*", arm) or arm == "report":  # they name folders
+            raise UserError(
+                f"{module.__file__}: arms: found {arm!r}, expected a name of letters, digits and "
+                "_ . + = -, other than 'report'"
+            )
+        for field in changes:
+            if field.startswith("experiment.") or field == "train.devices":
+                raise UserError(
+                    f"{module.__file__}: arm {arm}: found {field}, which is one for all arms; "
+                    "set it in get_config"
+                )
     return config, arms
 
 
@@ -258,6 +294,12 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
         raise unknown("experiment.baseline", baseline, arms)
     if config.experiment.tune.field not in flatten(config):
         raise unknown("experiment.tune.field", config.experiment.tune.field, flatten(config))
+    panels = config.experiment.panels
+    if not panels:
+        raise UserError(f"experiment.panels: found none, expected some of {', '.join(METRICS)}")
+    for metric in panels:
+        if metric not in METRICS:
+            raise unknown("experiment.panels", metric, METRICS)
     if config.experiment.seeds < 1:
         raise UserError(f"experiment.seeds: found {config.experiment.seeds}, expected at least 1")
 

@@ -1,6 +1,5 @@
 """Live progress of runs side by side: bars on a terminal, plain lines elsewhere."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -120,8 +119,3 @@ class Watcher:
             return ""
         seconds = (now - self._began) / done * (self._runs - done)
         return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
-
-
-def stdout() -> Console:
-    """Return a console on standard output."""
-    return Console(file=sys.stdout)

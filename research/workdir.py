@@ -38,14 +38,7 @@ def check(study: Study, runs: list[Run], dataset_of: Callable[[ConfigDict], Data
     Raises:
         UserError: it holds another experiment, another scale, or runs of another config or data.
     """
-    record = read(study.workdir)
-    for name in ("experiment", "scale") if record else ():
-        here = {"experiment": study.name, "scale": study.scale}[name]
-        if record[name] != here:
-            raise UserError(
-                f"--workdir: {study.workdir} holds runs of --{name}={record[name]}, expected "
-                f"{here}; choose another folder"
-            )
+    check_owner(study)
     for run in runs:
         path = run.directory / "config.json"
         if not path.exists():
@@ -59,6 +52,21 @@ def check(study: Study, runs: list[Run], dataset_of: Callable[[ConfigDict], Data
                 )
 
 
+def check_owner(study: Study) -> None:
+    """Check that whatever the workdir holds is of this study's experiment and scale.
+
+    Raises:
+        UserError: it is another's.
+    """
+    record = read(study.workdir)
+    for name, here in (("experiment", study.name), ("scale", study.scale)) if record else ():
+        if record[name] != here:
+            raise UserError(
+                f"--workdir: {study.workdir} holds runs of --{name}={record[name]}, expected "
+                f"{here}; choose another folder"
+            )
+
+
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Hold the workdir against a second launch, for as long as this process lives.
@@ -66,9 +74,11 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
         UserError: another launch is live in it, or it cannot be written.
     """
-    with disk_errors(workdir):
+    try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise UserError(f"--workdir: {workdir} cannot be written: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,8 +97,8 @@ def locked(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(workdir: Path) -> Iterator[None]:
-    """Turn what an unwritable or a full disk raises, from whatever library, into one sentence."""
-    reasons = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+    """Turn what a disk raises that fills up or fails, in whatever library, into one sentence."""
+    reasons = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
     try:
         yield
     except UserError:
@@ -114,7 +124,7 @@ def read(workdir: Path) -> dict[str, Any] | None:
 
 def describe(study: Study, dataset: Dataset, command: str) -> None:
     """Write experiment.json: the study, joined with what earlier launches ran here."""
-    before = read(study.workdir) or {"arms": [], "arms_changes": {}, "seeds": [], "commands": []}
+    before = read(study.workdir) or {"arms": [], "arms_changes": {}, "seeds": [], "command": ""}
     settings = study.settings
     chance = 1 / dataset.num_classes
     tune = {
@@ -129,13 +139,13 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "scale": study.scale,
             "title": study.title,
             "question": settings.question or study.title,
-            "command": command,
-            "commands": list(dict.fromkeys([*before["commands"], command])),
+            # Every launch that made something here, one a line.
+            "command": "\n".join(dict.fromkeys([*before["command"].splitlines(), command])),
             "baseline": settings.baseline,
             "arms": list(dict.fromkeys([*before["arms"], *study.configs])),
             "arms_changes": before["arms_changes"] | plain(study.changes),
             "seeds": sorted({*before["seeds"], *study.seeds}),
-            "panels": [{"metric": m, "direction": direction(m)} for m in settings.panels],
+            "panels": panels(study),
             "target_accuracy": settings.target_accuracy,
             "num_classes": dataset.num_classes,
             "chance": {"test/accuracy": chance, "validation/accuracy": chance},
@@ -144,6 +154,16 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
     )
 
 
-def direction(metric: str) -> str:
-    """Return whether more of a metric is better: `max` or `min`."""
-    return "max" if metric.endswith("/accuracy") else "min"
+def reframe(study: Study) -> None:
+    """Rewrite how experiment.json says its runs are compared: the baseline and the panels."""
+    record = read(study.workdir)
+    frame = {"baseline": study.settings.baseline, "panels": panels(study)}
+    write_json(study.workdir / "experiment.json", record | frame)
+
+
+def panels(study: Study) -> list[dict[str, str]]:
+    """Return the metrics that are compared, and whether more of each is better."""
+    return [
+        {"metric": metric, "direction": "max" if metric.endswith("/accuracy") else "min"}
+        for metric in study.settings.panels
+    ]

@@ -236,23 +236,24 @@ def test_what_is_fixed_is_not_tuned(question):
         ({"data.batch_size": 5000}, ["data.batch_size", "5000", "1257"]),
         ({"data.augment": ("flop",)}, ["data.augment", "'flop'", "'flip'"]),
         ({"data.name": "digts"}, ["data.name", "digts"]),
-        ({"model.name": "resnett", "model.hidden": None}, ["model.name", "'resnet'"]),
+        ({"model.name": "resnett"}, ["model.name", "'resnet'"]),
         ({"model.norm": "bach"}, ["model.norm", "'bach'", "'batch'"]),
-        ({"model.name": "resnet", "model.depth": 9, "model.hidden": None}, ["depth", "9", "8"]),
+        ({"model.name": "resnet", "model.depth": 9}, ["depth", "9", "8"]),
         ({"train.devices": 3}, ["train.devices", "3", "8 cpu devices"]),
         ({"train.devices": 8, "data.batch_size": 20}, ["data.batch_size", "20", "8 devices"]),
         ({"train.devices": 8, "data.eval_batch_size": 20}, ["data.eval_batch_size", "20"]),
     ],
     ids=str,
 )
-def test_what_only_data_models_and_devices_can_refuse(question, tmp_path, changes, words):
+def test_what_cannot_be_is_refused_before_anything_is_written(question, tmp_path, changes, words):
     path = question(('"narrow": {"model.hidden": (4,)}', '"narrow": {"train.patience": 3}'))
-    study = resolve(path, "laptop", arms=["narrow"], overrides=changes, workdir=str(tmp_path / "r"))
+    folder = tmp_path / "runs"
     with pytest.raises(UserError) as error:
+        study = resolve(path, "laptop", arms=["narrow"], overrides=changes, workdir=str(folder))
         prepare(study, Datasets(None))
     for word in words:
         assert word in str(error.value), error.value
-    assert not study.workdir.exists()
+    assert not folder.exists()
 
 
 def test_every_experiment_of_the_repository_is_found():
@@ -264,3 +265,41 @@ def test_every_experiment_of_the_repository_is_found():
 def test_runs_are_values(question):
     run = resolve(question(), "laptop").runs()[0]
     assert dataclasses.replace(run, seed=9) != run
+
+
+def test_a_value_is_judged_before_it_is_refused_for_an_arms_sake(question):
+    with pytest.raises(UserError, match="'bach', expected one of none, batch"):
+        resolve("normalization", "laptop", overrides={"model.norm": "bach"})
+    with pytest.raises(UserError, match="arms none, batch"):
+        resolve("normalization", "laptop", overrides={"model.norm": "batch"})
+
+
+def test_another_model_drops_the_switches_it_does_not_take():
+    study = resolve("normalization", "laptop", overrides={"model.name": "mlp"}, arms=["batch"])
+    assert study.configs["batch"].model.depth is None
+    with pytest.raises(UserError, match=r"model\.depth"):
+        resolve("normalization", "laptop", overrides={"model.name": "mlp", "model.depth": 8})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('scales = ("laptop", "gpu")', 'scales = "laptop"'), ["scales", "'laptop'", "tuple"]),
+        (('"narrow": {"model.hidden"', '"report": {"model.hidden"'), ["'report'"]),
+        (('"narrow": {"model.hidden"', '"na/rrow": {"model.hidden"'), ["'na/rrow'"]),
+        (('{"model.hidden": (4,)}', '{"train.devices": 2}'), ["train.devices", "all arms"]),
+        (('{"model.hidden": (4,)}', '{"experiment.seeds": 2}'), ["experiment.seeds", "all arms"]),
+    ],
+    ids=str,
+)
+def test_an_experiment_file_that_cannot_be(question, change, words):
+    with pytest.raises(UserError) as error:
+        resolve(question(change), "laptop")
+    for word in words:
+        assert word in str(error.value), error.value
+
+
+@pytest.mark.parametrize("panels", [(), ("test/acc",)])
+def test_panels_are_judged_before_training(question, panels):
+    with pytest.raises(UserError, match=r"experiment\.panels"):
+        resolve(question(), "laptop", overrides={"experiment.panels": panels})

@@ -57,6 +57,7 @@ MODEL = {
     "model.activation": ({}, "tanh"),
     "model.skip": (RESNET, "none"),
     "model.kernel_init": ({}, "glorot"),
+    "model.pool": (RESNET, "max"),
 }
 
 TRAINING = {
@@ -78,6 +79,7 @@ ELSEWHERE = {
     "train.keep": "train/test_checkpoint.py: the last k",
     "train.log_every": "train/test_loop.py: rows are means since the row before",
     "train.eval_every": "train/test_loop.py: rows are ordered",
+    "train.checkpoint_every": "train/test_loop.py: checkpoints can be rarer than evaluations",
     "train.diagnostics_every": "train/test_loop.py: diagnostics; it changes no number",
     "train.devices": "train/test_step.py: eight devices equal one",
     "train.tensorboard": "train/test_writers.py: events; it changes no number",

@@ -127,7 +127,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_disk_that_fails_while_it_runs_is_one_sentence(tmp_path, number):
     with (
         pytest.raises(UserError, match=r"--workdir: .*cannot be written") as error,
@@ -155,7 +155,7 @@ def test_the_record_joins_launches(study, digits):
     workdir.describe(more, digits, "python launch.py --arms=none --seeds=4,")
     record = json.loads((study.workdir / "experiment.json").read_text())
     assert record["arms"] == ["batch", "group", "none"] and record["seeds"] == [0, 4]
-    assert record["commands"] == [
+    assert record["command"].splitlines() == [
         "python launch.py --arms=batch,group",
         "python launch.py --arms=none --seeds=4,",
     ]

@@ -12,7 +12,7 @@ from research.train.record import Run
 
 
 def dry_run(study: Study, data_dir: str | None) -> None:
-    """Print every arm with its runs, parameters and arithmetic; train nothing, write nothing."""
+    """Print every arm with its runs, parameters and arithmetic; train nothing."""
     datasets = Datasets(data_dir)
     prepare(study, datasets)
     workdir.check(study, study.tuning_runs(), datasets.of)
@@ -29,7 +29,7 @@ def dry_run(study: Study, data_dir: str | None) -> None:
         steps = total_steps(config, dataset)
         flops *= steps * (len(runs) - done)
         total_runs, total_flops = total_runs + len(runs) - done, total_flops + flops
-        changes = ", ".join(f"{k}={v}" for k, v in study.changes[arm].items())
+        changes = "\n".join(f"{k}={v}" for k, v in study.changes[arm].items())
         table.add_row(
             arm, changes, f"{parameters:,}", f"{steps:,}", _runs(runs), str(done), f"{flops:.2e}"
         )

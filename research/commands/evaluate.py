@@ -4,6 +4,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from research import workdir
 from research.commands.train import Datasets
 from research.config import UserError
 from research.distributed.mesh import lanes, replicated
@@ -12,6 +13,7 @@ from research.train.checkpoint import Checkpoints, abstract
 from research.train.loop import evaluate
 from research.train.optimizer import hyperparams
 from research.train.program import get_program
+from research.train.record import Run
 
 
 def evaluate_study(study: Study, data_dir: str | None) -> None:
@@ -21,10 +23,11 @@ def evaluate_study(study: Study, data_dir: str | None) -> None:
         UserError: none of the selected runs has finished.
     """
     configs = study.tuned_configs() if _has_tuned(study) else study.configs
-    runs = [run for run in study.runs(configs) if run.result() is not None]
+    runs = [run for run in study.runs(configs) if "test/accuracy" in _metrics(run)]
     if not runs:
         raise UserError(f"--workdir: found no finished run in {study.workdir}, expected at least 1")
     datasets = Datasets(data_dir)
+    workdir.check(study, runs, datasets.of)
     table = Table("arm", "seed", "step", "test accuracy", "test loss", "recorded accuracy")
     for run in runs:
         dataset, mesh = datasets.of(run.config), lanes(run.config.train.devices)[0]
@@ -33,19 +36,24 @@ def evaluate_study(study: Study, data_dir: str | None) -> None:
             values = (jax.random.key(run.seed), hyperparams(run.config.optimizer))
             state = program.init(*jax.device_put(values, replicated(mesh)))
             checkpoints = Checkpoints(run.directory / "checkpoints", run.config.train.keep)
-            best, step = checkpoints.restore_best(abstract(state))
+            step = int(_metrics(run)["best_step"])
+            best, _ = checkpoints.restore(step, abstract(state))
             checkpoints.close()
             metrics = evaluate(program, best, dataset.test, run.config, mesh, "test/")
-        recorded = run.result()["metrics"].get("test/accuracy")
+        recorded = _metrics(run)["test/accuracy"]
         table.add_row(
             run.arm,
             str(run.seed),
             str(step),
             f"{metrics['test/accuracy']:.4f}",
             f"{metrics['test/loss']:.4f}",
-            "—" if recorded is None else f"{recorded:.4f}",
+            f"{recorded:.4f}",
         )
     Console().print(table)
+
+
+def _metrics(run: Run) -> dict:
+    return (run.result() or {"metrics": {}})["metrics"]
 
 
 def _has_tuned(study: Study) -> bool:

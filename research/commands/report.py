@@ -1,10 +1,12 @@
 """`--mode=report` and `--mode=publish`: tables, plots and pages from finished runs."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from research import workdir as workdirs
 from research.config import UserError
-from research.experiment import HERE
+from research.experiment import HERE, Study
 from research.report import print_table, publish, report
 
 
@@ -18,17 +20,33 @@ def show_report(workdir: Path) -> None:
         raise UserError(f"--workdir: found no runs in {workdir}, expected a folder that holds some")
     page = report(workdir)
     print_table(workdir)
-    print(f"Report: {page}")
+    print(f"Report: {page / 'index.html'}")
 
 
-def publish_results(workdir: Path, experiment: str) -> None:
+def report_again(study: Study, overrides: Mapping[str, Any]) -> None:
+    """Report on the study's workdir, against another baseline or by other panels where asked.
+
+    Raises:
+        UserError: nothing was run there; an override that the finished runs cannot follow, or one
+            for another experiment's runs.
+    """
+    frame = {"experiment.baseline", "experiment.panels"}
+    if frame & overrides.keys():
+        workdirs.check_owner(study)
+        workdirs.reframe(study)
+    show_report(study.workdir)
+
+
+def publish_results(study: Study, experiment: str) -> None:
     """Report, and copy the results into the experiment's folder and page.
 
     Raises:
-        UserError: nothing was run there, or the experiment has no page to write to.
+        UserError: the workdir holds nothing or another experiment's runs, or the experiment has no
+            page to write to.
     """
-    show_report(workdir)
+    workdirs.check_owner(study)
+    show_report(study.workdir)
     path = Path(experiment)
     folder = path.parent if experiment.endswith(".py") else HERE / experiment
-    for written in publish(workdir, folder):
+    for written in publish(study.workdir, folder):
         print(f"Published: {written}")

@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 from research import workdir
 from research.commands.report import show_report
 from research.config import UserError
+from research.data.feed import is_resident
 from research.data.sources import Dataset, load_dataset
 from research.distributed.mesh import lanes
 from research.experiment import Study
 from research.files import write_json
 from research.progress import Watcher
 from research.train.loop import train
-from research.train.program import make_task, total_steps
+from research.train.program import make_task
 from research.train.record import Run
 
 
@@ -30,6 +31,7 @@ def run_study(study: Study, data_dir: str | None, command: str) -> None:
     datasets = Datasets(data_dir)
     prepare(study, datasets)
     untuned = {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}
+    datasets.read(study.configs.values())
     workdir.check(study, [*study.tuning_runs(), *study.runs(untuned)], datasets.of)
     with workdir.locked(study.workdir):
         workdir.describe(study, datasets.of(next(iter(study.configs.values()))), command)
@@ -63,6 +65,18 @@ class Datasets:
             self._open[key] = load_dataset(data.name, self._data_dir, **options)
         return self._open[key]
 
+    def read(self, configs: Iterable[ConfigDict]) -> None:
+        """Decode what will be kept on the devices, so that damage shows before any training.
+
+        Raises:
+            UserError: an image that cannot be read, or a label out of range.
+        """
+        for config in configs:
+            dataset = self.of(config)
+            for split in (dataset.train, dataset.validation, dataset.test):
+                if is_resident(split, config.data.feed):
+                    split.arrays()
+
 
 def prepare(study: Study, datasets: Datasets) -> None:
     """Open the data and build every arm's model without running it.
@@ -87,7 +101,6 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
-            total_steps(config, dataset)
         except UserError as error:
             raise UserError(f"arm {arm}: {error}") from None
 

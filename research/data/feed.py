@@ -115,6 +115,11 @@ def evaluation_batches(
     return _feed(split, choose, 0, steps, kind, batch_size, sharding, workers)
 
 
+def is_resident(split: Split, kind: str) -> bool:
+    """Whether the feed `kind` keeps the split on the devices; `auto` does up to 1 GiB."""
+    return kind == "resident" or (kind == "auto" and split.nbytes <= RESIDENT_BYTES)
+
+
 def _in_order(step: int, *, size: int, batch_size: int) -> np.ndarray:
     """Return the examples of an evaluation batch: int64[batch_size], -1 past the end."""
     indices = np.arange(step * batch_size, (step + 1) * batch_size)
@@ -140,9 +145,7 @@ def _feed(
         shape = (batch_size, *local.shape[1:])
         return jax.make_array_from_process_local_data(sharding, local, shape)
 
-    if kind == "auto":
-        kind = "resident" if split.nbytes <= RESIDENT_BYTES else "streaming"
-    if kind == "resident":
+    if is_resident(split, kind):
         return _resident(
             split, lambda step: place(choose(step)[rows].astype(np.int32)), start, stop, sharding
         )

@@ -34,8 +34,13 @@ def lanes(devices_per_run: int) -> list[Mesh]:
         )
     groups = [data_mesh(devices[i : i + size]) for i in range(0, len(devices), size)]
     if devices[0].platform == "cpu" and len(groups) == 1 and size == 1:
-        return groups * len(os.sched_getaffinity(0))
+        return groups * cores()
     return groups
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def data_mesh(devices: list[jax.Device]) -> Mesh:

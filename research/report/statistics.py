@@ -27,14 +27,15 @@ def mean_interval(
 def paired_p_value(differences: Sequence[float]) -> float | None:
     """Two-sided p-value of the paired t test that the mean of `differences` is zero.
 
-    None for fewer than two differences. Without any variance the test takes its limits: 1.0 if all
-    differences are zero, 0.0 if they are one constant other than zero.
+    None for fewer than two differences, and where all are one constant other than zero: scores out
+    of a few hundred images often agree by chance, which no test on them can tell from certainty.
+    1.0 if all are zero.
     """
     if len(differences) < 2:
         return None
     mean, error = _mean_and_error(differences)
     if error == 0.0:
-        return 1.0 if mean == 0.0 else 0.0
+        return 1.0 if mean == 0.0 else None
     return float(2 * stdtr(len(differences) - 1, -abs(mean / error)))
 
 

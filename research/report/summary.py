@@ -140,6 +140,8 @@ def _difference(
         return None
     mean, interval = mean_interval(pairs)
     p = paired_p_value(pairs)
+    if p is None:
+        interval = None
     return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(pairs)}
 
 

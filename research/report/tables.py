@@ -167,7 +167,8 @@ def _difference(panel: dict[str, Any], arm: str, short: bool) -> dict[str, str]:
         return dict.fromkeys(columns, NOTHING)
     mean, interval = difference["mean"] * scale, difference["ci95"]
     if interval is None:
-        return {columns[0]: f"{_signed(mean)} (1 seed)", columns[1]: NOTHING}
+        why = "1 seed" if difference["n"] == 1 else "the same in every seed, no test"
+        return {columns[0]: f"{_signed(mean)} ({why})", columns[1]: NOTHING}
     low, high = (bound * scale for bound in interval)
     places = decimals((high - low) / 2 or mean, 2)
     text = f"{_signed(mean, places)} [{_signed(low, places)}, {_signed(high, places)}]"

@@ -27,6 +27,10 @@ def score(metrics: Mapping[str, float]) -> tuple[float, float]:
     return metrics["validation/accuracy"], -loss if finite else -math.inf
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint that is needed and cannot be had; the run can be trained again up to it."""
+
+
 class Checkpoints:
     """The checkpoints under `directory`, one folder per step.
 
@@ -49,12 +53,14 @@ class Checkpoints:
             save_root_metadata=False,
         )
         self.directory, self._say = directory, say
-        for folder in directory.glob("*"):  # Orbax reads all metrics at once, and damage is fatal
-            if folder.name.isdigit():
-                try:
-                    json.loads((folder / "metrics" / "metrics").read_text())
-                except (OSError, ValueError) as error:
-                    self._set_aside(int(folder.name), error)
+        whole = [step for step in _steps(directory) if _has_metrics(directory / str(step))]
+        for step in _steps(directory):  # Orbax reads all metrics at once, and damage is fatal
+            if step not in whole:
+                if step < max(whole, default=0):
+                    shutil.rmtree(directory / str(step))  # one beyond k: a kill cut its deletion
+                else:
+                    say(f"{directory / str(step)}: cannot be read; falling back to the one before")
+                    set_aside(directory, step)
         with _LOCK:
             self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
@@ -92,28 +98,27 @@ class Checkpoints:
             try:
                 return self._restore(step, abstract)
             except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
-                self._set_aside(step, error)
+                self._say(
+                    f"{self.directory / str(step)}: cannot be read ({type(error).__name__}); "
+                    "falling back to the one before"
+                )
+                set_aside(self.directory, step)
                 with _LOCK:
                     self._manager.reload()
         return None
 
-    def restore_best(self, abstract: Any) -> tuple[Any, int]:
-        """Return `(state, step)` of the best checkpoint by validation.
+    def restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
+        """Return `(state, position)` of the checkpoint at `step`.
 
         Raises:
-            UserError: there is none, or it cannot be read.
+            DamagedCheckpoint: it is not there, or cannot be read.
         """
-        steps = self._manager.all_steps()
-        if not steps:
-            raise UserError(f"{self.directory}: found no checkpoint, expected at least one")
-        best = max(steps, key=lambda step: (score(self._manager.metrics(step)), step))
         try:
-            return self._restore(best, abstract)[0], best
+            return self._restore(step, abstract)
         except Exception as error:
-            raise UserError(
-                f"{self.directory / str(best)}: the best checkpoint cannot be read "
-                f"({type(error).__name__}); delete the run's folder to train it again"
-            ) from error
+            folder = self.directory / str(step)
+            problem = f"cannot be read ({type(error).__name__})" if folder.exists() else "is gone"
+            raise DamagedCheckpoint(f"{folder}: the best checkpoint {problem}") from error
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
         with _LOCK:
@@ -125,15 +130,6 @@ class Checkpoints:
             )
         return restored.state, restored.data
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        folder = self.directory / str(step)
-        self._say(
-            f"{folder}: checkpoint cannot be read ({type(error).__name__}); falling back to the "
-            "one before"
-        )
-        run = self.directory.parent
-        folder.rename(tempfile.mkdtemp(prefix=f"unreadable_checkpoint_{step}_", dir=run))
-
     def wait(self) -> None:
         """Block until everything started is on disk."""
         self._manager.wait_until_finished()
@@ -141,6 +137,25 @@ class Checkpoints:
     def close(self) -> None:
         """Wait, then release Orbax's threads."""
         self._manager.close()
+
+
+def set_aside(directory: Path, first: int) -> None:
+    """Move the checkpoints from step `first` on out of `directory`, deleting nothing."""
+    for step in _steps(directory):
+        if step >= first:
+            name = f"unreadable_checkpoint_{step}_"
+            (directory / str(step)).rename(tempfile.mkdtemp(prefix=name, dir=directory.parent))
+
+
+def _steps(directory: Path) -> list[int]:
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
+
+
+def _has_metrics(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / "metrics" / "metrics").read_text()))
+    except (OSError, ValueError):
+        return False
 
 
 def abstract(state: Any) -> Any:

@@ -14,9 +14,10 @@ from research.data.feed import evaluation_batches, make_feed
 from research.data.sources import Dataset
 from research.data.split import Split
 from research.distributed.mesh import batch_sharding, replicated
-from research.files import write_json
+from research.files import read_rows, write_json
 from research.metrics import mean
-from research.train.checkpoint import Checkpoints, abstract, score
+from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, set_aside
+from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.program import Program, get_program, total_steps
 from research.train.record import Run, provenance, record_attempt
@@ -47,7 +48,14 @@ def train(
         say: called with a sentence worth a person's while.
     """
     with jax.enable_x64(run.config.train.precision == "float64"):
-        return _train(run, dataset, mesh, watch, say)
+        while True:
+            try:
+                return _train(run, dataset, mesh, watch, say)
+            except DamagedCheckpoint as damage:
+                say(f"{damage}; training again from the one before it")
+                rows = read_rows(run.directory / "metrics.jsonl")
+                best = best_checkpointed(rows, run.config.train)["step"]
+                set_aside(run.directory / "checkpoints", best)
 
 
 def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[str, Any]:
@@ -73,16 +81,16 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     )
     status = "finished"
     try:
-        if not _out_of_patience(writers.rows, config.train.patience):
+        if not out_of_patience(writers.rows, config.train.patience):
             state, status = _fit(
                 program, state, start, steps, run, dataset, mesh, checkpoints, writers, watch
             )
         if status == "finished" and int(state.step) < steps:
             status = "stopped_early"
         checkpoints.wait()
-        metrics = _final_metrics(writers.rows, config)
+        metrics = final_metrics(writers.rows, config)
         if run.test and status != "diverged":
-            best, metrics["best_step"] = checkpoints.restore_best(abstract(state))
+            best, _ = checkpoints.restore(metrics["best_step"], abstract(state))
             metrics |= evaluate(program, best, dataset.test, config, mesh, "test/")
     finally:
         checkpoints.close()
@@ -137,6 +145,8 @@ def _fit(
     try:
         for step in range(start + 1, steps + 1):
             state, metrics = program.step(state, next(feed))
+            if step != 1 and settings.diagnostics_every and step % settings.diagnostics_every:
+                del metrics["diagnostics"]  # zeros, between the steps that take them
             unread.append((step, metrics))
             evaluating = step % settings.eval_every == 0 or step == steps
             if not (evaluating or step % settings.log_every == 0):
@@ -157,9 +167,11 @@ def _fit(
             if diverged:
                 return state, "diverged"
             if evaluating:
-                validation = {k: v for k, v in row.items() if k.startswith("validation/")}
-                checkpoints.save(state, validation, {"position": step})
-                if _out_of_patience(writers.rows, settings.patience):
+                stopping = step == steps or out_of_patience(writers.rows, settings.patience)
+                if stopping or checkpointed(step, settings):
+                    validation = {k: v for k, v in row.items() if k.startswith("validation/")}
+                    checkpoints.save(state, validation, {"position": step})
+                if stopping:
                     break
     finally:
         feed.close()
@@ -175,7 +187,6 @@ def evaluate(
         batch_size=config.data.eval_batch_size,
         sharding=batch_sharding(mesh),
         kind=config.data.feed,
-        workers=config.data.workers,
     )
     return mean(jax.device_get([program.evaluate(state.variables, b) for b in batches]), prefix)
 
@@ -187,10 +198,9 @@ def _rows(window: list[tuple[int, dict]], layers: tuple[str, ...]) -> Iterator[d
     """
     position = {layer: i for i, layer in enumerate(layers)}
     for step, metrics in window:
-        diagnostics = metrics.get("diagnostics")
         row = {"step": step}
-        if diagnostics and diagnostics["count"]:
-            values = mean([diagnostics], "diagnostics/").items()
+        if "diagnostics" in metrics:
+            values = mean([metrics["diagnostics"]], "diagnostics/").items()
             # A stable sort: quantity by quantity, each from the first layer to the last.
             row |= sorted(values, key=lambda kv: position.get(kv[0].split("/", 2)[2], 0))
         if step == window[-1][0]:
@@ -199,32 +209,6 @@ def _rows(window: list[tuple[int, dict]], layers: tuple[str, ...]) -> Iterator[d
             yield row
         elif len(row) > 1:
             yield row
-
-
-def _scores(rows: list[dict]) -> list[tuple[int, tuple[float, float]]]:
-    """Return `(step, score)` of every evaluation so far."""
-    return [(row["step"], score(row)) for row in rows if row.get("validation/accuracy") is not None]
-
-
-def _out_of_patience(rows: list[dict], patience: int) -> bool:
-    """Whether the last `patience` evaluations all failed to beat the best before them."""
-    scores = [s for _, s in _scores(rows)]
-    return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
-
-
-def _final_metrics(rows: list[dict], config: ConfigDict) -> dict[str, float]:
-    """Return the metrics of the best evaluation, the last training loss, and steps to target."""
-    metrics = {}
-    evaluations = [row for row in rows if row.get("validation/accuracy") is not None]
-    if evaluations:
-        best = max(evaluations, key=lambda row: (score(row), row["step"]))
-        metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
-    last = next(row for row in reversed(rows) if "train/loss" in row)
-    metrics |= {k: v for k, v in last.items() if k.startswith("train/")}
-    target = config.experiment.target_accuracy
-    reached = (row["step"] for row in evaluations if row["validation/accuracy"] >= target)
-    metrics["steps_to_accuracy"] = next(reached, None)
-    return {k: math.nan if v is None else v for k, v in metrics.items()}
 
 
 def _wandb_arguments(run: Run) -> dict[str, Any]:

@@ -59,13 +59,12 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
     """
     augment.check(config.data.augment)
     dtype, param_dtype = PRECISIONS[config.train.precision]
-    switches = {k: v for k, v in config.model.items() if v is not None and k != "name"}
     model = create_model(
         config.model.name,
         num_classes=dataset.num_classes,
         dtype=dtype,
         param_dtype=param_dtype,
-        **switches,
+        **model_switches(config),
     )
     mean, std = channel_statistics(dataset.train)
     return Classification(
@@ -76,6 +75,11 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         label_smoothing=config.train.label_smoothing,
         dtype=dtype,
     )
+
+
+def model_switches(config: ConfigDict) -> dict[str, Any]:
+    """Return the switches of `config.model` that are set."""
+    return {k: v for k, v in config.model.items() if v is not None and k != "name"}
 
 
 def total_steps(config: ConfigDict, dataset: Dataset) -> int:
@@ -156,6 +160,13 @@ def get_program(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
         return _programs[key]
 
 
+# Settings of the loop around the compiled functions.
+HOST_ONLY = (
+    *("epochs", "log_every", "eval_every", "checkpoint_every"),
+    *("keep", "patience", "tensorboard", "wandb"),
+)
+
+
 def _key(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> str:
     """Everything but the runtime values, and but for what no compiled function sees."""
     settings = plain(config)
@@ -164,7 +175,7 @@ def _key(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> str:
         settings["optimizer"].pop(name)
     settings["optimizer"]["clip"] = config.optimizer.clip.kind
     settings["steps"] = total_steps(config, dataset)
-    for name in ("log_every", "eval_every", "keep", "patience", "tensorboard", "wandb", "epochs"):
+    for name in HOST_ONLY:
         settings["train"].pop(name)
     return json.dumps([settings, dataset.image_shape, [d.id for d in mesh.devices.flat]])
 

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import functools
 import json
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -17,6 +16,7 @@ from ml_collections import ConfigDict
 from research.config import plain
 from research.data.augment import channel_statistics
 from research.data.sources import Dataset
+from research.distributed.mesh import cores
 from research.files import read_json, read_rows
 
 
@@ -85,7 +85,7 @@ def provenance() -> dict[str, Any]:
             "device": device.device_kind,
             "devices": jax.device_count(),
             "cpu": _cpu_name(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": cores(),
         },
     }
 

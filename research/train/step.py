@@ -1,4 +1,4 @@
-"""One training step as a pure function; it knows nothing of devices."""
+"""One training step as a pure function; where it runs is not its business."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

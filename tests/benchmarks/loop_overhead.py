@@ -81,8 +81,8 @@ def main() -> None:
         seconds = {f.__name__: f(config, dataset, mesh) for f in (first, second)}
         ratios.append(seconds["loop"] / seconds["bare"])
         print(
-            f"loop {1000 * seconds['loop']:.2f} ms/step, bare {1000 * seconds['bare']:.2f} ms/step, "
-            f"ratio {ratios[-1]:.3f}"
+            f"loop {1000 * seconds['loop']:.2f} ms/step, bare {1000 * seconds['bare']:.2f} "
+            f"ms/step, ratio {ratios[-1]:.3f}"
         )
     print(f"median ratio {statistics.median(ratios):.3f} over {PAIRS} pairs")
 

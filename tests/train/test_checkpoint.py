@@ -3,8 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.config import UserError
-from research.train.checkpoint import Checkpoints, abstract, score
+from research.train.checkpoint import (
+    Checkpoints,
+    DamagedCheckpoint,
+    abstract,
+    score,
+    set_aside,
+)
 from research.train.state import TrainState
 
 
@@ -87,8 +92,8 @@ def test_the_last_k_and_the_best_are_kept(checkpoints, tmp_path):
     save(mine, [(0.5, 1.0), (0.9, 0.5), (0.9, 0.4), (0.7, 0.1), (0.8, 0.1)])
     mine.close()
     assert steps_in(tmp_path / "checkpoints") == [3, 4, 5]
-    best, step = checkpoints().restore_best(abstract(state_at(0)))
-    assert step == 3
+    best, position = checkpoints().restore(3, abstract(state_at(0)))
+    assert position == {"position": 3}
     np.testing.assert_array_equal(best.params["dense"]["kernel"], np.float32(1 / 6))
 
 
@@ -98,14 +103,13 @@ def test_the_later_of_two_equals_is_the_best_and_is_kept(checkpoints, tmp_path):
     save(mine, [(0.9, 0.5), (0.9, 0.5), (0.1, nan)])
     mine.close()
     assert steps_in(tmp_path / "checkpoints") == [2, 3]
-    assert checkpoints(keep=1).restore_best(abstract(state_at(0)))[1] == 2
 
 
 def test_nothing_to_restore(checkpoints):
     mine = checkpoints()
     assert mine.restore_latest(abstract(state_at(0))) is None
-    with pytest.raises(UserError, match="found no checkpoint"):
-        mine.restore_best(abstract(state_at(0)))
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/3: .*is gone"):
+        mine.restore(3, abstract(state_at(0)))
 
 
 def test_a_save_that_was_cut_off_is_not_read(checkpoints, tmp_path):
@@ -137,7 +141,7 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(checkpoints, tmp_pa
         save(again, [(0.6, 0.9)], first=2)
         again.close()
     assert len(list(tmp_path.glob("unreadable_checkpoint_2*"))) == 2
-    assert checkpoints().restore_best(abstract(state_at(0)))[1] == 2
+    assert checkpoints().restore(2, abstract(state_at(0)))[1] == {"position": 2}
 
 
 def test_a_checkpoint_that_lacks_its_metrics_is_passed_over(checkpoints, tmp_path):
@@ -145,8 +149,19 @@ def test_a_checkpoint_that_lacks_its_metrics_is_passed_over(checkpoints, tmp_pat
     save(mine, [(0.5, 1.0), (0.6, 0.9)])
     mine.close()
     (tmp_path / "checkpoints" / "2" / "metrics" / "metrics").unlink()
-    assert checkpoints(say=said.append).restore_best(abstract(state_at(0)))[1] == 1
+    again = checkpoints(say=said.append)
+    assert again.restore_latest(abstract(state_at(0)))[1] == {"position": 1}
     assert len(said) == 1
+
+
+def test_what_a_cut_deletion_left_is_cleared_quietly(checkpoints, tmp_path):
+    mine = checkpoints(keep=3)
+    save(mine, [(0.5, 1.0), (0.6, 0.9), (0.7, 0.8)])
+    mine.close()
+    (tmp_path / "checkpoints" / "1" / "metrics" / "metrics").unlink()
+    again = checkpoints(keep=3)  # saying anything would fail the test
+    assert again.restore_latest(abstract(state_at(0)))[1] == {"position": 3}
+    assert steps_in(tmp_path / "checkpoints") == [2, 3]
 
 
 def test_the_best_checkpoint_that_cannot_be_read_is_an_error_that_names_it(checkpoints, tmp_path):
@@ -154,5 +169,14 @@ def test_the_best_checkpoint_that_cannot_be_read_is_an_error_that_names_it(check
     save(mine, [(0.9, 1.0), (0.6, 0.9)])
     mine.close()
     truncate(tmp_path / "checkpoints" / "1" / "state")
-    with pytest.raises(UserError, match=r"checkpoints/1: .*cannot be read"):
-        checkpoints().restore_best(abstract(state_at(0)))
+    with pytest.raises(DamagedCheckpoint, match=r"checkpoints/1: .*cannot be read"):
+        checkpoints().restore(1, abstract(state_at(0)))
+
+
+def test_setting_aside_takes_all_that_came_after_and_deletes_nothing(checkpoints, tmp_path):
+    mine = checkpoints(keep=3)
+    save(mine, [(0.5, 1.0), (0.6, 0.9), (0.7, 0.8)])
+    mine.close()
+    set_aside(tmp_path / "checkpoints", 2)
+    assert steps_in(tmp_path / "checkpoints") == [1]
+    assert len(list(tmp_path.glob("unreadable_checkpoint_[23]_*/state"))) == 2

@@ -156,6 +156,34 @@ def test_a_truncated_checkpoint_costs_steps_and_no_bits(finished, train_run, tmp
     assert same_numbers(rows_of(tmp_path / "cut"), finished[1])
 
 
+@pytest.mark.parametrize("part", ["state", "metrics"])
+def test_a_damaged_best_checkpoint_is_trained_again(train_run, tmp_path, part):
+    """Its weights are the ones to test, so falling back to another would change the result."""
+    changes = {"optimizer.learning_rate": 2.0, "train.steps": 12, "train.keep": 1}
+    unbroken = train_run("wild", changes)
+    best = unbroken["metrics"]["best_step"]
+    assert best < 12
+    (tmp_path / "wild" / "result.json").unlink()
+    truncate(tmp_path / "wild" / "checkpoints" / str(best) / part)
+    said = []
+    result = train_run("wild", changes, say=said.append)
+    assert any(f"checkpoints/{best}" in sentence for sentence in said)
+    assert result["params_digest"] == unbroken["params_digest"]
+    assert result["metrics"] == unbroken["metrics"]
+
+
+def test_checkpoints_can_be_rarer_than_evaluations(train_run, tmp_path):
+    """The best is then the best of those that were kept; the last is always kept."""
+    changes = {"train.steps": 10, "train.eval_every": 2, "train.checkpoint_every": 4}
+    result = train_run("rare", changes | {"train.keep": 9})
+    steps = sorted(int(f.name) for f in (tmp_path / "rare" / "checkpoints").iterdir())
+    assert steps == [4, 8, 10]
+    rows = {r["step"]: r for r in rows_of(tmp_path / "rare") if "validation/accuracy" in r}
+    assert sorted(rows) == [2, 4, 6, 8, 10]
+    best = max(steps, key=lambda s: (rows[s]["validation/accuracy"], -rows[s]["validation/loss"]))
+    assert result["metrics"]["best_step"] == best
+
+
 def test_rows_are_ordered_and_end_with_the_last_step(train_run, tmp_path):
     train_run("long", {"train.steps": 7, "train.log_every": 2, "train.eval_every": 5})
     rows = rows_of(tmp_path / "long")
@@ -235,7 +263,7 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
     config = tiny(changes)
     state = get_program(config, digits, mesh).init(jax.random.key(0), hyperparams(config.optimizer))
     checkpoints = Checkpoints(tmp_path / "wild" / "checkpoints", 1)
-    restored, step = checkpoints.restore_best(abstract(state))
+    restored, position = checkpoints.restore(best["step"], abstract(state))
     checkpoints.close()
     images, labels = digits.test.arrays()
     pixels = digits.train.arrays()[0] / 255
@@ -245,7 +273,7 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
     )
     head = next(v for k, v in restored.params.items() if k != "dense1")
     predicted = (hidden @ head["kernel"] + head["bias"]).argmax(1)
-    assert step == best["step"]
+    assert position == {"position": best["step"]}
     assert result["metrics"]["test/accuracy"] == pytest.approx(np.mean(predicted == labels))
 
 

@@ -1,0 +1,51 @@
+"""What the rows of a run's metrics.jsonl say of it; nothing is kept elsewhere."""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.train.checkpoint import score
+
+Rows = list[dict[str, Any]]
+
+
+def evaluations(rows: Rows) -> Rows:
+    """Return the rows that hold an evaluation on validation."""
+    return [row for row in rows if row.get("validation/accuracy") is not None]
+
+
+def out_of_patience(rows: Rows, patience: int) -> bool:
+    """Whether the last `patience` evaluations all failed to beat the best before them."""
+    scores = [score(row) for row in evaluations(rows)]
+    return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def checkpointed(step: int, settings: ConfigDict) -> bool:
+    """Whether an evaluation at `step` leaves a checkpoint even if it is not the last one."""
+    return step % (settings.checkpoint_every or settings.eval_every) == 0
+
+
+def best_checkpointed(rows: Rows, settings: ConfigDict) -> dict[str, Any] | None:
+    """Return the best evaluation among those that left a checkpoint; None where none has."""
+    rows = evaluations(rows)
+    kept = [row for row in rows[:-1] if checkpointed(row["step"], settings)] + rows[-1:]
+    return max(kept, key=lambda row: (score(row), row["step"]), default=None)
+
+
+def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
+    """Return what a run is summed up by, but for the test.
+
+    The validation metrics and `best_step` of the best checkpoint, the last training metrics, and
+    `steps_to_accuracy`: the first evaluation at or above `experiment.target_accuracy`, else NaN.
+    """
+    metrics = {}
+    if best := best_checkpointed(rows, config.train):
+        metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
+        metrics["best_step"] = best["step"]
+    last = next(row for row in reversed(rows) if "train/loss" in row)
+    metrics |= {k: v for k, v in last.items() if k.startswith("train/")}
+    target = config.experiment.target_accuracy
+    reached = [r["step"] for r in evaluations(rows) if r["validation/accuracy"] >= target]
+    metrics["steps_to_accuracy"] = reached[0] if reached else None
+    return {k: math.nan if v is None else v for k, v in metrics.items()}
