@@ -46,7 +46,8 @@ def arms(scale):
 
 
 def launch(experiment, workdir, *flags):
-    environment = os.environ | {"XLA_FLAGS": ""}  # one host device, as a user has
+    # One host device and the programs that a user has.
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     return subprocess.Popen(
         [
             *(sys.executable, "-W", "error", ROOT / "launch.py", f"--experiment={experiment}"),
