@@ -41,7 +41,6 @@ def get_config() -> ConfigDict:
         {
             # What is asked: the experiment's own settings. They choose runs; none changes one.
             "experiment": {
-                "question": "",
                 "arms": (),  # the arms run by default; () is all of them
                 "baseline": "",  # the arm that the others are compared with
                 "seeds": 5,

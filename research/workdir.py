@@ -18,7 +18,6 @@ from research.train.record import Run
 
 # Fields that do not change a run's numbers, and may differ between launches into one workdir.
 FREE = (
-    "experiment.question",
     "experiment.arms",
     "experiment.baseline",
     "experiment.seeds",
@@ -138,7 +137,6 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "experiment": study.name,
             "scale": study.scale,
             "title": study.title,
-            "question": settings.question or study.title,
             # Every launch that made something here, one a line.
             "command": "\n".join(dict.fromkeys([*before["command"].splitlines(), command])),
             "baseline": settings.baseline,

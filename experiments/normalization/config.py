@@ -20,7 +20,6 @@ LEARNING_RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 def get_config(scale):
     config = defaults()
-    config.experiment.question = __doc__.splitlines()[0]
     config.experiment.baseline = "batch"
     config.experiment.arms = NORMS
     config.experiment.tune.grid = (0.01, 0.03, 0.1, 0.3)
