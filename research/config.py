@@ -124,6 +124,8 @@ CHOICES = {
     "train.precision": ("float32", "bfloat16", "float64"),
 }
 
+BELOW_ONE = math.nextafter(1, 0)  # an average that never moves is none
+
 # Field -> (lowest, highest, whether the lowest itself is allowed).
 RANGES = {
     "data.batch_size": (1, math.inf, True),
@@ -133,9 +135,9 @@ RANGES = {
     "data.validation": (0, 1, False),
     "data.test": (0, 1, False),
     "optimizer.learning_rate": (0, math.inf, False),
-    "optimizer.momentum": (0, 1, True),
-    "optimizer.b1": (0, 1, True),
-    "optimizer.b2": (0, 1, True),
+    "optimizer.momentum": (0, BELOW_ONE, True),
+    "optimizer.b1": (0, BELOW_ONE, True),
+    "optimizer.b2": (0, BELOW_ONE, True),
     "optimizer.eps": (0, math.inf, False),
     "optimizer.l1": (0, math.inf, True),
     "optimizer.l2": (0, math.inf, True),
@@ -146,7 +148,7 @@ RANGES = {
     "train.steps": (0, math.inf, True),
     "train.epochs": (0, math.inf, True),
     "train.accumulate": (1, math.inf, True),
-    "train.ema": (0, 1, True),
+    "train.ema": (0, BELOW_ONE, True),
     "train.label_smoothing": (0, 1, True),
     "train.checkpoint_every": (0, math.inf, True),
     "train.log_every": (1, math.inf, True),
@@ -235,7 +237,8 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
         inside = value >= low if closed else value > low
         if not (inside and value <= high and math.isfinite(value)):
             bound = f"{'at least' if closed else 'more than'} {low}"
-            bound += f" and at most {high}" if high < math.inf else ""
+            upper = "less than 1" if high == BELOW_ONE else f"at most {high}"
+            bound += f" and {upper}" if high < math.inf else ""
             raise UserError(f"{source}: {field}: found {value!r}, expected {bound}")
     if not (config.train.steps or config.train.epochs):
         raise UserError(f"{source}: train.steps: found 0, expected a number of steps or of epochs")
