@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
 from research.models import MODELS, create_model, switches_of
+from research.train.history import score
 from research.train.program import model_switches
 from research.train.record import Run
 
@@ -164,14 +165,10 @@ class Study:
         }
 
 
-def _merit(row: dict[str, Any]) -> tuple[bool, float, float]:
-    metrics = row["metrics"]
-    accuracy, loss = metrics.get("validation/accuracy"), metrics.get("validation/loss")
-    return (
-        row["status"] != "diverged",
-        -1.0 if accuracy is None else accuracy,
-        -math.inf if loss is None else -loss,
-    )
+def _merit(row: dict[str, Any]) -> tuple[bool, tuple[float, float]]:
+    # One that diverged before its first evaluation has no metrics.
+    ranked = score(row["metrics"]) if row["metrics"] else (-math.inf, -math.inf)
+    return row["status"] != "diverged", ranked
 
 
 def resolve(

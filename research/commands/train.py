@@ -93,8 +93,8 @@ def prepare(study: Study, datasets: Datasets) -> None:
                     f"data.batch_size: found {size}, expected at most the {train_size} training "
                     f"images of {dataset.name}"
                 )
+            devices = lanes(config.train.devices)[0].size
             for name in ("batch_size", "eval_batch_size"):
-                devices = lanes(config.train.devices)[0].size
                 if config.data[name] % devices:
                     raise UserError(
                         f"data.{name}: found {config.data[name]}, expected a multiple of the "

@@ -1,11 +1,10 @@
 """Checkpoints of a run: the last k and the best, written in the background by Orbax."""
 
 import json
-import math
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import UserError
+from research.train.history import score
 
 # Orbax starts its saves on one event loop per process: two threads that save at the same moment
 # wait for each other for ever. The lock covers the start only; the writing runs side by side.
 _LOCK = threading.Lock()
-
-
-def score(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Rank a checkpoint: by validation accuracy, then by validation loss; later wins a tie."""
-    loss = metrics["validation/loss"]
-    finite = loss is not None and math.isfinite(loss)
-    return metrics["validation/accuracy"], -loss if finite else -math.inf
 
 
 class DamagedCheckpoint(UserError):

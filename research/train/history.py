@@ -1,13 +1,19 @@
 """What the rows of a run's metrics.jsonl say of it; nothing is kept elsewhere."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.train.checkpoint import score
-
 Rows = list[dict[str, Any]]
+
+
+def score(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """Rank an evaluation: by validation accuracy, then by validation loss."""
+    loss = metrics["validation/loss"]
+    finite = loss is not None and math.isfinite(loss)
+    return metrics["validation/accuracy"], -loss if finite else -math.inf
 
 
 def evaluations(rows: Rows) -> Rows:

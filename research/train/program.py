@@ -177,7 +177,9 @@ def _key(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> str:
     settings["steps"] = total_steps(config, dataset)
     for name in HOST_ONLY:
         settings["train"].pop(name)
-    return json.dumps([settings, dataset.image_shape, [d.id for d in mesh.devices.flat]])
+    statistics = [x.tolist() for x in channel_statistics(dataset.train)]
+    shape = (*dataset.image_shape, dataset.num_classes)
+    return json.dumps([settings, shape, statistics, [d.id for d in mesh.devices.flat]])
 
 
 def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
