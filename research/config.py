@@ -45,9 +45,11 @@ def get_config() -> ConfigDict:
                 "baseline": "",  # the arm that the others are compared with
                 "seeds": 5,
                 "panels": ("test/accuracy", "test/loss", "steps_to_accuracy"),
+                "factors": (),  # the fields whose values the arms cross; see experiment.cross
                 "target_accuracy": 0.95,  # validation accuracy that `steps_to_accuracy` waits for
-                # Each arm takes the value of `field` with the best validation accuracy.
-                "tune": {"field": "optimizer.learning_rate", "grid": (), "seed": 1000},
+                # Each arm takes the point of `grid` with the best validation accuracy: a value
+                # of the one field, or a tuple with a value of each.
+                "tune": {"fields": ("optimizer.learning_rate",), "grid": (), "seed": 1000},
             },
             "model": {
                 "name": "resnet",

@@ -12,6 +12,7 @@ and a docstring that opens with its question, command, cost and expected result.
 import dataclasses
 import fnmatch
 import importlib.util
+import itertools
 import math
 import re
 import sys
@@ -28,11 +29,14 @@ from research.train.history import score
 from research.train.program import model_switches
 from research.train.record import Run
 
-# What a finished run is summed up by.
-METRICS = (
-    *("test/accuracy", "test/loss", "validation/accuracy", "validation/loss"),
-    *("train/accuracy", "train/loss", "steps_to_accuracy"),
-)
+# What a finished run is summed up by, and which way is better.
+METRICS = {
+    **{f"{split}/accuracy": "max" for split in ("test", "validation", "train")},
+    **{f"{split}/loss": "min" for split in ("test", "validation", "train")},
+    "steps_to_accuracy": "min",
+    "diverged": "min",
+    "clipped_fraction": None,
+}
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -74,6 +78,37 @@ def load(name_or_path: str) -> tuple[str, ModuleType]:
     return name, module
 
 
+Levels = Mapping[str, Mapping[str, Any]]
+
+
+def levels(field: str, *values: Any, prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the levels of a factor that is one field: name → what it changes.
+
+    Example:
+        >>> levels("model.depth", 8, 20, prefix="d")
+        {'d8': {'model.depth': 8}, 'd20': {'model.depth': 20}}
+    """
+    return {f"{prefix}{value}": {field: value} for value in values}
+
+
+def cross(*factors: Levels) -> dict[str, dict[str, Any]]:
+    """Return the arms of a full factorial design: every combination of one level of each factor.
+
+    Name the fields in `config.experiment.factors`, and the report compares along them.
+
+    Example:
+        >>> list(cross(levels("model.norm", "none", "batch"), levels("model.depth", 8, prefix="d")))
+        ['none-d8', 'batch-d8']
+    """
+    combinations = itertools.product(*(factor.items() for factor in factors))
+    return {
+        "-".join(name for name, _ in chosen): {
+            k: v for _, change in chosen for k, v in change.items()
+        }
+        for chosen in combinations
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Study:
     """An experiment at one scale, with everything resolved.
@@ -110,31 +145,40 @@ class Study:
             for arm, config in configs.items()
         ]
 
+    def points(self, arm: str) -> list[dict[str, Any]]:
+        """Return the points of the grid that `arm` is tuned over, but for fields that it sets."""
+        points = [
+            {field: value for field, value in point.items() if field not in self.changes[arm]}
+            for point in tuning_grid(self.settings)
+        ]
+        return [point for i, point in enumerate(points) if point and point not in points[:i]]
+
     def tuned(self, arm: str) -> bool:
-        """Whether `arm` is trained at the best value of a grid."""
-        tune = self.settings.tune
-        return bool(tune.grid) and tune.field not in self.changes[arm]
+        """Whether `arm` is trained at the best point of a grid."""
+        return bool(self.points(arm))
 
     def tuning_runs(self) -> list[Run]:
-        """Return the runs that choose each arm's value, value by value; they never see test."""
-        tune = self.settings.tune
-        return [
-            Run(
-                self.name,
-                self.scale,
-                arm,
-                tune.seed,
-                override(config, {tune.field: value}, "experiment.tune.grid"),
-                self.workdir / arm / "tune" / f"{tune.field}={value}" / f"seed_{tune.seed}",
-                test=False,
-            )
-            for value in tune.grid
+        """Return the runs that choose each arm's point, point by point; they never see test."""
+        seed = self.settings.tune.seed
+        by_arm = (
+            [
+                Run(
+                    self.name,
+                    self.scale,
+                    arm,
+                    seed,
+                    override(config, point, "experiment.tune.grid"),
+                    self.workdir / arm / "tune" / spell(point) / f"seed_{seed}",
+                    test=False,
+                )
+                for point in self.points(arm)
+            ]
             for arm, config in self.configs.items()
-            if self.tuned(arm)
-        ]
+        )
+        return [run for runs in itertools.zip_longest(*by_arm) for run in runs if run]
 
     def choose(self) -> dict[str, dict[str, Any]]:
-        """Return, for each tuned arm, the grid with its metrics and the value that won.
+        """Return, for each tuned arm, the grid with its metrics and the point that won.
 
         The best validation accuracy wins, then the lower validation loss; a diverged run loses to
         any that is not.
@@ -143,26 +187,41 @@ class Study:
         for run in self.tuning_runs():
             result = run.result()
             metrics = {k: v for k, v in result["metrics"].items() if k.startswith("validation/")}
-            row = {
-                "value": flatten(run.config)[self.settings.tune.field],
-                "status": result["status"],
-                "metrics": metrics,
-            }
-            chosen.setdefault(run.arm, {"field": self.settings.tune.field, "grid": []})
-            chosen[run.arm]["grid"].append(row)
+            config = flatten(run.config)
+            point = {field: config[field] for field in self.points(run.arm)[0]}
+            row = {"point": point, "status": result["status"], "metrics": metrics}
+            chosen.setdefault(run.arm, {"grid": []})["grid"].append(row)
         for choice in chosen.values():
-            choice["chosen"] = max(choice["grid"], key=_merit)["value"]
+            choice["chosen"] = max(choice["grid"], key=_merit)["point"]
         return chosen
 
     def tuned_configs(self) -> dict[str, ConfigDict]:
-        """Return the configs with each tuned arm's chosen value."""
+        """Return the configs with each tuned arm's chosen point."""
         choices = self.choose()
         return {
-            arm: override(config, {choices[arm]["field"]: choices[arm]["chosen"]}, "tune")
-            if arm in choices
-            else config
+            arm: override(config, choices[arm]["chosen"], "tune") if arm in choices else config
             for arm, config in self.configs.items()
         }
+
+    def factors(self) -> dict[str, dict[str, Any]]:
+        """Return what the arms cross: field → arm → its value."""
+        flat = {arm: flatten(plain(config)) for arm, config in self.configs.items()}
+        return {
+            field: {arm: config[field] for arm, config in flat.items()}
+            for field in self.settings.factors
+        }
+
+
+def tuning_grid(settings: ConfigDict) -> list[dict[str, Any]]:
+    """Return the points of `experiment.tune.grid`, field → value each."""
+    fields = settings.tune.fields
+    points = (point if isinstance(point, tuple) else (point,) for point in settings.tune.grid)
+    return [dict(zip(fields, point, strict=True)) for point in points]
+
+
+def spell(point: Mapping[str, Any]) -> str:
+    """Name a point: "optimizer.learning_rate=0.1,optimizer.schedule.warmup=0.0"."""
+    return ",".join(f"{field}={value}" for field, value in point.items())
 
 
 def _merit(row: dict[str, Any]) -> tuple[bool, tuple[float, float]]:
@@ -212,12 +271,11 @@ def resolve(
                 f"--config.{field}: found {overrides[field]!r}, but the arms {', '.join(setting)} "
                 f"set {field} themselves; leave it out, or choose other arms with --arms"
             )
-    if config.experiment.tune.field in overrides:
-        config.experiment.tune.grid = ()
+    _check_settings(config, all_arms)
+    _leave_untuned(config.experiment.tune, overrides)
     configs = {arm: _change(config, all_arms[arm], f"arm {arm}") for arm in names}
     for arm, arm_config in configs.items():
         validate(arm_config, f"arm {arm}")
-    _check_settings(config, all_arms)
     study = Study(
         name=name,
         scale=scale,
@@ -289,8 +347,20 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
     baseline = config.experiment.baseline
     if baseline not in arms:
         raise unknown("experiment.baseline", baseline, arms)
-    if config.experiment.tune.field not in flatten(config):
-        raise unknown("experiment.tune.field", config.experiment.tune.field, flatten(config))
+    for name, fields in (
+        ("experiment.tune.fields", config.experiment.tune.fields),
+        ("experiment.factors", config.experiment.factors),
+    ):
+        for field in fields:
+            if field not in flatten(config):
+                raise unknown(name, field, flatten(config))
+    for point in config.experiment.tune.grid:
+        values = len(point) if isinstance(point, tuple) else 1
+        if values != len(config.experiment.tune.fields):
+            raise UserError(
+                f"experiment.tune.grid: found {point!r}, expected a value for each of "
+                + ", ".join(config.experiment.tune.fields)
+            )
     panels = config.experiment.panels
     if not panels:
         raise UserError(f"experiment.panels: found none, expected some of {', '.join(METRICS)}")
@@ -299,6 +369,15 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
             raise unknown("experiment.panels", metric, METRICS)
     if config.experiment.seeds < 1:
         raise UserError(f"experiment.seeds: found {config.experiment.seeds}, expected at least 1")
+
+
+def _leave_untuned(tune: ConfigDict, fixed: Iterable[str]) -> None:
+    """Take the fields that are `fixed` out of the grid."""
+    kept = [i for i, field in enumerate(tune.fields) if field not in fixed]
+    if len(kept) < len(tune.fields):
+        points = (point if isinstance(point, tuple) else (point,) for point in tune.grid)
+        tune.grid = tuple(dict.fromkeys(tuple(p[i] for i in kept) for p in points)) if kept else ()
+        tune.fields = tuple(tune.fields[i] for i in kept)
 
 
 def _check_distinct(study: Study) -> None:

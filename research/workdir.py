@@ -12,14 +12,15 @@ from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, plain
 from research.data.sources import Dataset
-from research.experiment import Study
+from research.experiment import METRICS, Study, tuning_grid
 from research.files import read_json, write_json
-from research.train.record import Run
+from research.train.record import Run, code_digest
 
 # Fields that do not change a run's numbers, and may differ between launches into one workdir.
 FREE = (
     "experiment.arms",
     "experiment.baseline",
+    "experiment.factors",
     "experiment.seeds",
     "experiment.panels",
     "experiment.tune",
@@ -49,6 +50,19 @@ def check(study: Study, runs: list[Run], dataset_of: Callable[[ConfigDict], Data
                     f"--workdir: {run.directory} holds a run with {field}={before.get(field)}, "
                     f"expected {now.get(field)}; choose another folder, or the same settings"
                 )
+
+
+def other_code(runs: list[Run]) -> str | None:
+    """Say how many of `runs` had finished by other code than this, None if none had."""
+    done = [result for run in runs if (result := run.result()) is not None]
+    others = [r for r in done if r.get("code", {}).get("sha256") != code_digest()]
+    if not others:
+        return None
+    return (
+        f"{len(others)} of {len(done)} finished runs were made by other code than this "
+        f"({code_digest()}); they stand, and the report says so. To run all by this code, choose "
+        "another --workdir."
+    )
 
 
 def check_owner(study: Study) -> None:
@@ -123,14 +137,16 @@ def read(workdir: Path) -> dict[str, Any] | None:
 
 def describe(study: Study, dataset: Dataset, command: str) -> None:
     """Write experiment.json: the study, joined with what earlier launches ran here."""
-    before = read(study.workdir) or {"arms": [], "arms_changes": {}, "seeds": [], "command": ""}
+    before = read(study.workdir) or {
+        "arms": [],
+        "arms_changes": {},
+        "factors": {},
+        "seeds": [],
+        "command": "",
+    }
     settings = study.settings
     chance = 1 / dataset.num_classes
-    tune = {
-        "field": settings.tune.field,
-        "values": list(settings.tune.grid),
-        "select": "validation/accuracy",
-    }
+    tune = {"grid": tuning_grid(settings), "select": "validation/accuracy"}
     write_json(
         study.workdir / "experiment.json",
         {
@@ -143,6 +159,10 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "arms": list(dict.fromkeys([*before["arms"], *study.configs])),
             "arms_changes": before["arms_changes"] | plain(study.changes),
             "seeds": sorted({*before["seeds"], *study.seeds}),
+            "factors": {
+                field: before["factors"].get(field, {}) | values
+                for field, values in study.factors().items()
+            },
             "panels": panels(study),
             "target_accuracy": settings.target_accuracy,
             "num_classes": dataset.num_classes,
@@ -160,8 +180,5 @@ def reframe(study: Study) -> None:
 
 
 def panels(study: Study) -> list[dict[str, str]]:
-    """Return the metrics that are compared, and whether more of each is better."""
-    return [
-        {"metric": metric, "direction": "max" if metric.endswith("/accuracy") else "min"}
-        for metric in study.settings.panels
-    ]
+    """Return the metrics that are compared, and which way each is better, if any."""
+    return [{"metric": m, "direction": METRICS[m]} for m in study.settings.panels]

@@ -162,7 +162,9 @@ def test_an_experiment_that_lacks_a_part(question, missing):
         ([("seeds = 2", "seeds = 0")], ["experiment.seeds", "0"]),
         ([("seeds = 2", 'tune.grid = (0.1, -1.0)')], ["experiment.tune.grid", "-1.0"]),
         ([("seeds = 2", 'tune.grid = ("a",)')], ["experiment.tune.grid", "'a'"]),
-        ([("seeds = 2", 'tune.field = "model.nrom"')], ["experiment.tune.field", "model.nrom"]),
+        ([("seeds = 2", 'tune.fields = ("model.nrom",)')], ["tune.fields", "model.nrom"]),
+        ([("seeds = 2", 'factors = ("model.nrom",)')], ["experiment.factors", "model.nrom"]),
+        ([("seeds = 2", 'tune.grid = ((0.1, 0.2),)')], ["experiment.tune.grid", "(0.1, 0.2)"]),
         ([("hidden = (8,)", "hiden = (8,)")], ["width.py", "hiden"]),
         ([("config.train.steps = ", "config.train.steps = 'x' or ")], ["width.py"]),
         ([("return config", "return None")], ["width.py", "get_config"]),
@@ -200,11 +202,15 @@ def test_tuning_takes_the_best_on_validation(question, tmp_path):
 
     finish(runs, [scores(0.9, 0.3), None, scores(0.9, 0.2), scores(0.1, 9.0)])
     choices = study.choose()
+    best = {"optimizer.learning_rate": 0.2}
     assert {arm: choice["chosen"] for arm, choice in choices.items()} == {
-        "narrow": 0.2,
-        "wide": 0.2,
+        "narrow": best,
+        "wide": best,
     }
-    assert [row["value"] for row in choices["narrow"]["grid"]] == [0.1, 0.2]
+    assert [row["point"] for row in choices["narrow"]["grid"]] == [
+        {"optimizer.learning_rate": 0.1},
+        best,
+    ]
     assert "test/accuracy" not in choices["narrow"]["grid"][0]["metrics"]
     tuned = study.tuned_configs()
     assert {c.optimizer.learning_rate for c in tuned.values()} == {0.2}

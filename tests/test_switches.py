@@ -16,7 +16,13 @@ from research.data.feed import make_feed
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding
 from research.train.optimizer import hyperparams, make_optimizer
-from research.train.program import _key, batch_shapes, pure_functions, state_shapes, total_steps
+from research.train.program import (
+    batch_shapes,
+    program_key,
+    pure_functions,
+    state_shapes,
+    total_steps,
+)
 from research.train.state import params_digest
 
 RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 8}
@@ -127,7 +133,7 @@ def test_optimizer(tiny, digits, mesh, field):
     assert np.abs(ends[0]["bias"] - ends[1]["bias"]).max() > 1e-4 or field in (
         *("optimizer.l1", "optimizer.l2", "optimizer.weight_decay"),
     )
-    shared = _key(first, digits, mesh) == _key(second, digits, mesh)
+    shared = program_key(first, digits) == program_key(second, digits)
     assert shared == (field in RUNTIME)
 
 
@@ -143,7 +149,7 @@ def lowered(config, dataset, field):
 @pytest.mark.parametrize("field", MODEL)
 def test_model(tiny, digits, mesh, field):
     first, second = both(tiny, field, MODEL)
-    assert _key(first, digits, mesh) != _key(second, digits, mesh)
+    assert program_key(first, digits) != program_key(second, digits)
     assert lowered(first, digits, field) != lowered(second, digits, field)
 
 
@@ -200,7 +206,7 @@ def test_training(tiny, mesh, dataset_of, plain_outcome, field):
         assert numbers[0] == others[0] and numbers[1] != others[1] != others[0]
     else:
         assert numbers[0] != others[0]
-    assert _key(first, dataset, mesh) != _key(second, dataset, mesh)
+    assert program_key(first, dataset) != program_key(second, dataset)
 
 
 def test_the_outcome_is_reproducible(tiny, digits, mesh, plain_outcome):
@@ -213,14 +219,14 @@ def test_shares_of_the_data(tiny, mesh, dataset_of, field):
     one, other = dataset_of(first), dataset_of(second)
     assert len(one.train) > len(other.train)
     assert not np.array_equal(one.train.indices[:50], other.train.indices[:50])
-    assert _key(first, one, mesh) != _key(second, other, mesh)
+    assert program_key(first, one) != program_key(second, other)
 
 
 def test_lengths(tiny, digits, mesh):
     steps, epochs = tiny({"train.steps": 9}), tiny({"train.epochs": 2.0})
     assert total_steps(steps, digits) == 9
     assert total_steps(epochs, digits) == round(2 * 1257 / 32)
-    assert _key(steps, digits, mesh) != _key(epochs, digits, mesh)
+    assert program_key(steps, digits) != program_key(epochs, digits)
 
 
 def test_what_no_program_sees_shares_one(tiny, digits, mesh):
@@ -234,7 +240,7 @@ def test_what_no_program_sees_shares_one(tiny, digits, mesh):
         "experiment.seeds": 3,
     }.items():
         other = tiny({field: value})
-        assert _key(tiny(), digits, mesh) == _key(other, digits, mesh), field
+        assert program_key(tiny(), digits) == program_key(other, digits), field
 
 
 def test_the_evaluation_batch_changes_no_number(train_run):

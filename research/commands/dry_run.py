@@ -7,7 +7,13 @@ from rich.table import Table
 from research import workdir
 from research.commands.train import Datasets, prepare
 from research.experiment import Study
-from research.train.program import batch_shapes, pure_functions, state_shapes, total_steps
+from research.train.program import (
+    batch_shapes,
+    program_key,
+    pure_functions,
+    state_shapes,
+    total_steps,
+)
 from research.train.record import Run
 
 
@@ -20,12 +26,16 @@ def dry_run(study: Study, data_dir: str | None) -> None:
     for column in table.columns[:2]:
         column.overflow = "fold"
     total_runs = total_flops = 0
+    costs: dict[str, tuple[int, float]] = {}  # of the arms that share a program
     tuning = study.tuning_runs()
     for arm, config in study.configs.items():
         dataset = datasets.of(config)
         runs = [run for run in [*tuning, *study.runs()] if run.arm == arm]
         done = sum(run.result() is not None for run in runs)
-        parameters, flops = cost(config, dataset)
+        key = program_key(config, dataset)
+        if key not in costs:
+            costs[key] = cost(config, dataset)
+        parameters, flops = costs[key]
         steps = total_steps(config, dataset)
         flops *= steps * (len(runs) - done)
         total_runs, total_flops = total_runs + len(runs) - done, total_flops + flops

@@ -33,6 +33,8 @@ def run_study(study: Study, data_dir: str | None, command: str) -> None:
     untuned = {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}
     datasets.read(study.configs.values())
     workdir.check(study, [*study.tuning_runs(), *study.runs(untuned)], datasets.of)
+    if warning := workdir.other_code([*study.tuning_runs(), *study.runs()]):
+        print(warning)
     with workdir.locked(study.workdir):
         workdir.describe(study, datasets.of(next(iter(study.configs.values()))), command)
         run_all("tuning", study.tuning_runs(), datasets)

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from research.report.runs import Experiment
-from research.report.tables import Rows, markdown, panel_table, runs_table, table, tuning_table
+from research.report.tables import (
+    Rows,
+    markdown,
+    panel_table,
+    runs_table,
+    table,
+    tuned_fields,
+    tuning_table,
+)
 from research.report.wording import how_it_was_run, label, notes, with_unit
 
 
@@ -50,9 +58,9 @@ def blocks(experiment: Experiment, summary: dict[str, Any], plots: dict[str, Pat
     if rows := tuning_table(summary):
         select = with_unit(summary["tune"].get("select", "validation/accuracy"), summary)
         content += [
-            Block("heading", f"Tuned {summary['tune']['field']}"),
+            Block("heading", f"Tuned {' / '.join(tuned_fields(summary))}"),
             Block("table", rows),
-            Block("text", f"One tuning run per arm and value, its {select}; *: chosen."),
+            Block("text", f"One tuning run per arm and point, its {select}; *: chosen."),
         ]
     content += [
         Block("heading", "How this was run"),

@@ -9,7 +9,7 @@ from research.files import write
 from research.report.document import report
 from research.report.runs import read_experiment
 from research.report.summary import summarise
-from research.report.tables import markdown, table, tuning_table
+from research.report.tables import markdown, table, tuned_fields, tuning_table
 from research.report.wording import how_it_was_run, notes
 
 LARGEST = 150_000  # bytes of a picture; a repository keeps every version for ever
@@ -49,7 +49,8 @@ def published_table(summary: dict[str, Any]) -> str:
     """Lay the results out as Markdown with all that a reader needs to run them again."""
     parts = [markdown(table(summary))]
     if rows := tuning_table(summary):
-        parts.append(f"Validation by {summary['tune']['field']} (*: chosen):\n\n{markdown(rows)}")
+        fields = " / ".join(tuned_fields(summary))
+        parts.append(f"Validation by {fields} (*: chosen):\n\n{markdown(rows)}")
     parts.append(f"```\n{summary.get('command', 'command not recorded')}\n```")
     facts = [f"{name}: {text}" for name, text in how_it_was_run(summary).items()]
     parts.append("\n".join(f"- {line}" for line in [*facts, *notes(summary)]))

@@ -53,10 +53,10 @@ def chance(metric: str, settings: dict[str, Any]) -> float | None:
 
 
 def provenance(experiment: Experiment) -> dict[str, list[dict[str, Any]]]:
-    """The distinct `git`, `versions` and `hardware` of the ended runs, and how many ran so."""
+    """The distinct `code`, `git`, `versions`, `hardware` of the ended runs, and how many ran so."""
     ended = [run.result for run in experiment.runs if run.ended]
     distinct = {}
-    for key in ("git", "versions", "hardware"):
+    for key in ("code", "git", "versions", "hardware"):
         found: list[dict[str, Any]] = []
         for value in (result.get(key) or {} for result in ended):
             same = next((entry for entry in found if entry["value"] == value), None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from research.report.runs import Experiment, finite, read_experiment
 from research.report.summary import summarise
-from research.report.wording import decimals, is_share, notes, number, with_unit
+from research.report.wording import decimals, is_share, notes, number, short, with_unit
 
 Rows = list[dict[str, str]]
 NOTHING = "–"
@@ -26,10 +26,9 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
         for panel in others:
             row |= _result(panel, arm, summary)
         row["time (s)"] = _seconds(facts["wall_seconds"])
-        if summary.get("tune"):
-            field = summary["tune"]["field"].rsplit(".", 1)[-1].replace("_", " ")
-            chosen = (facts["tuning"] or {}).get("chosen")
-            row[field] = NOTHING if chosen is None else f"{chosen:g}"
+        for field in tuned_fields(summary):
+            chosen = (facts["tuning"] or {}).get("chosen") or {}
+            row[short(field)] = f"{chosen[field]:g}" if field in chosen else NOTHING
         rows.append(row)
     return rows
 
@@ -46,24 +45,29 @@ def panel_table(panel: dict[str, Any], summary: dict[str, Any]) -> Rows:
 
 
 def tuning_table(summary: dict[str, Any]) -> Rows:
-    """Tabulate the validation metric of each arm at each value of the grid; a star: chosen."""
-    tune = summary.get("tune")
-    if not tune:
+    """Tabulate the validation metric of each arm at each point of the grid; a star: chosen."""
+    if not tuned_fields(summary):
         return []
-    metric, rows = tune.get("select", "validation/accuracy"), []
+    metric, rows = summary["tune"].get("select", "validation/accuracy"), []
     for arm, facts in summary["arms"].items():
         tuning = facts["tuning"] or {"grid": [], "chosen": None}
-        tried = {point["value"]: point for point in tuning["grid"]}
         row = {"arm": arm}
-        for value in sorted({*tune["values"], *tried}):
-            score = ((tried.get(value) or {}).get("metrics") or {}).get(metric)
+        for tried in tuning["grid"]:
+            score = (tried.get("metrics") or {}).get(metric)
             text = NOTHING if score is None else number(score * _scale(metric), 4)
-            if value in tried and tried[value].get("status") == "diverged":
+            if tried.get("status") == "diverged":
                 text = "diverged"
-            row[f"{value:g}"] = f"{text} *" if value == tuning["chosen"] else text
+            column = " / ".join(f"{value:g}" for value in tried["point"].values())
+            row[column] = f"{text} *" if tried["point"] == tuning["chosen"] else text
         rows.append(row)
     columns = dict.fromkeys(column for row in rows for column in row)
     return [{column: row.get(column, NOTHING) for column in columns} for row in rows]
+
+
+def tuned_fields(summary: dict[str, Any]) -> list[str]:
+    """The fields whose values were chosen on validation, by any arm."""
+    points = (summary.get("tune") or {}).get("grid", [])
+    return list(dict.fromkeys(field for point in points for field in point))
 
 
 def runs_table(experiment: Experiment, summary: dict[str, Any]) -> Rows:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-_PROVENANCE = {"git": "git commit", "versions": "versions", "hardware": "hardware"}
+_PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}
 
 
 def label(metric: str, settings: dict[str, Any]) -> str:
@@ -13,6 +13,12 @@ def label(metric: str, settings: dict[str, Any]) -> str:
     if metric == "steps_to_accuracy" and target is not None:
         return f"steps to {100 * target:g} % accuracy"
     return metric.replace("/", " ").replace("_", " ")
+
+
+def short(field: str) -> str:
+    """Name a field for a reader: `optimizer.learning_rate` → "learning rate"."""
+    *parents, last = field.split(".")
+    return (parents[-1] if last in ("kind", "name") and parents else last).replace("_", " ")
 
 
 def with_unit(metric: str, settings: dict[str, Any]) -> str:
@@ -65,12 +71,14 @@ def notes(summary: dict[str, Any]) -> list[str]:
                 f"{arm}: {_seeds(facts['diverged'])} diverged; counted at chance in accuracy, left "
                 "out of every other metric."
             )
-        tuning, grid = facts["tuning"] or {}, (summary.get("tune") or {}).get("values", [])
-        if len(grid) > 1 and tuning.get("chosen") in (min(grid), max(grid)):
-            lines.append(
-                f"{arm}: {summary['tune']['field']} = {tuning['chosen']:g} lies at the edge of its "
-                "grid; a better value may lie outside."
-            )
+        for field, value in ((facts["tuning"] or {}).get("chosen") or {}).items():
+            tried = {row["point"][field] for row in facts["tuning"]["grid"]}
+            # Of two values both are at an edge.
+            if len(tried) > 2 and value in (min(tried), max(tried)):
+                lines.append(
+                    f"{arm}: {field} = {value:g} lies at the edge of its grid; a better value may "
+                    "lie outside."
+                )
     for panel in summary["panels"]:
         for arm, entry in panel["arms"].items():
             if "reached" in entry and entry["reached"] < entry["ended"]:

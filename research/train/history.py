@@ -39,18 +39,29 @@ def best_checkpointed(rows: Rows, settings: ConfigDict) -> dict[str, Any] | None
     return max(kept, key=lambda row: (score(row), row["step"]), default=None)
 
 
+def _mean(rows: Rows, name: str) -> float:
+    """Return the mean over rows, each of as many steps; NaN where one is not finite."""
+    return (
+        math.nan if None in (values := [r[name] for r in rows]) else math.fsum(values) / len(values)
+    )
+
+
 def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
     """Return what a run is summed up by, but for the test.
 
-    The validation metrics and `best_step` of the best checkpoint, the last training metrics, and
-    `steps_to_accuracy`: the first evaluation at or above `experiment.target_accuracy`, else NaN.
+    The validation metrics and `best_step` of the best checkpoint; the training metrics over the
+    last `train.eval_every` steps; `steps_to_accuracy`: the first evaluation at or above
+    `experiment.target_accuracy`, else NaN; and `clipped_fraction`: the share of all steps whose
+    gradient the clipping changed.
     """
     metrics = {}
     if best := best_checkpointed(rows, config.train):
         metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
         metrics["best_step"] = best["step"]
-    last = next(row for row in reversed(rows) if "train/loss" in row)
-    metrics |= {k: v for k, v in last.items() if k.startswith("train/")}
+    logged = [row for row in rows if "train/loss" in row]
+    last = [row for row in logged if row["step"] > logged[-1]["step"] - config.train.eval_every]
+    metrics |= {name: _mean(last, name) for name in logged[-1] if name.startswith("train/")}
+    metrics["clipped_fraction"] = _mean(logged, "clipped_fraction")
     target = config.experiment.target_accuracy
     reached = [r["step"] for r in evaluations(rows) if r["validation/accuracy"] >= target]
     metrics["steps_to_accuracy"] = reached[0] if reached else None

@@ -109,7 +109,7 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         "compile_seconds": program.compile_seconds,
         "parameters": sum(p.size for p in jax.tree.leaves(state.params)),
         "config": run.settings(dataset),
-        **provenance(),
+        **provenance(attempts),
     }
     write_json(directory / "result.json", result)
     return result
@@ -157,7 +157,11 @@ def _fit(
                 writers.write(earlier.pop("step"), earlier)
             del row["step"]
             row["learning_rate"] = run.config.optimizer.learning_rate * float(shape(step - 1))
-            diverged = not math.isfinite(row["train/loss"])
+            # The loss alone would not do: XLA:CPU's max(NaN, 0) is 0, so a ReLU network whose
+            # weights are NaN goes on with a finite loss.
+            diverged = not (
+                math.isfinite(row["train/loss"]) and math.isfinite(row["gradient_norm"])
+            )
             if evaluating and not diverged:
                 row |= evaluate(program, state, dataset.validation, run.config, mesh, "validation/")
                 diverged = not math.isfinite(row["validation/loss"])

@@ -153,7 +153,7 @@ def get_program(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
 
     Two threads that ask for one program at the same time wait for one compilation.
     """
-    key = _key(config, dataset, mesh)
+    key = program_key(config, dataset) + str([d.id for d in mesh.devices.flat])
     with _locks[key]:
         if key not in _programs:
             _programs[key] = _compile(config, dataset, mesh)
@@ -167,7 +167,7 @@ HOST_ONLY = (
 )
 
 
-def _key(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> str:
+def program_key(config: ConfigDict, dataset: Dataset) -> str:
     """Everything but the runtime values, and but for what no compiled function sees."""
     settings = plain(config)
     del settings["experiment"]
@@ -179,7 +179,7 @@ def _key(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> str:
         settings["train"].pop(name)
     statistics = [x.tolist() for x in channel_statistics(dataset.train)]
     shape = (*dataset.image_shape, dataset.num_classes)
-    return json.dumps([settings, shape, statistics, [d.id for d in mesh.devices.flat]])
+    return json.dumps([settings, shape, statistics])
 
 
 def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
 import platform
 import subprocess
@@ -63,16 +64,19 @@ class Run:
 def record_attempt(directory: Path, start: int) -> list[dict]:
     """Append to attempts.jsonl that the run (re)starts from `start`; return all attempts."""
     path = directory / "attempts.jsonl"
-    row = {"from": start, "time": datetime.datetime.now(datetime.UTC).isoformat()}
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    row = {"from": start, "time": now, "code": code_digest()}
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
     return read_rows(path)
 
 
-def provenance() -> dict[str, Any]:
-    """Return what the numbers came from: versions, git commit, hardware."""
+def provenance(attempts: list[dict]) -> dict[str, Any]:
+    """Return what the numbers came from: code, versions, git commit, hardware."""
     device = jax.devices()[0]
+    digests = dict.fromkeys(a.get("code", "unknown") for a in attempts)
     return {
+        "code": {"sha256": " then ".join(digests)},  # more than one: resumed by other code
         "versions": {
             "python": platform.python_version(),
             **{
@@ -88,6 +92,21 @@ def provenance() -> dict[str, Any]:
             "cores": cores(),
         },
     }
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return the first 12 hexadecimal digits of the SHA-256 of the code that makes numbers.
+
+    All of `research/` but what only reads or starts runs. Unlike a commit it is there without git,
+    and tells uncommitted changes apart.
+    """
+    root, digest = Path(__file__).resolve().parent.parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if name.parts[0] not in ("commands", "report", "progress.py", "workdir.py"):
+            digest.update(f"{name.as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
 
 
 @functools.cache

@@ -29,7 +29,7 @@ def write_workdir(
 ) -> Path:
     """Write `experiment.json`, the tuning and the runs of every arm and seed."""
     arms, seeds = list(arms), list(seeds)
-    grid = {"field": "optimizer.learning_rate", "values": [0.03, 0.1, 0.3]}
+    grid = [{"optimizer.learning_rate": value} for value in (0.03, 0.1, 0.3)]
     experiment = {
         "experiment": "normalization",
         "scale": "laptop",
@@ -48,20 +48,17 @@ def write_workdir(
         "target_accuracy": 0.95,
         "num_classes": 10,
         "chance": {"test/accuracy": 0.1},
-        "tune": grid | {"select": "validation/accuracy"} if tune else None,
+        "tune": {"grid": grid, "select": "validation/accuracy"} if tune else None,
     } | settings
     _dump(workdir / "experiment.json", experiment)
     for i, arm in enumerate(arms):
         if tune:
-            scores = dict(zip(grid["values"], (0.95, 0.97, 0.96), strict=True))
+            scores = zip(grid, (0.95, 0.97, 0.96), strict=True)
             points = [
-                {"value": v, "metrics": {"validation/accuracy": s}, "status": "finished"}
-                for v, s in scores.items()
+                {"point": p, "metrics": {"validation/accuracy": s}, "status": "finished"}
+                for p, s in scores
             ]
-            _dump(
-                workdir / arm / "tune.json",
-                {"field": grid["field"], "grid": points, "chosen": 0.1 if i else 0.03},
-            )
+            _dump(workdir / arm / "tune.json", {"grid": points, "chosen": grid[min(i, 1)]})
         for seed in seeds:
             rng = np.random.default_rng([i, seed])
             kinds = {"diverges": (arm, seed) in diverged, "ends": (arm, seed) not in unfinished}

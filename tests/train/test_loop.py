@@ -76,7 +76,7 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert set(result) == {
         *("experiment", "scale", "arm", "seed", "status", "steps", "resumed_from", "metrics"),
         *("params_digest", "wall_seconds", "compile_seconds", "parameters", "config"),
-        *("versions", "git", "hardware"),
+        *("code", "versions", "git", "hardware"),
     }
     assert result["experiment"] == "tiny" and result["scale"] == "laptop"
     assert (result["arm"], result["seed"], result["steps"]) == ("base", 0, 6)
