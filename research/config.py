@@ -47,9 +47,14 @@ def get_config() -> ConfigDict:
                 "panels": ("test/accuracy", "test/loss", "steps_to_accuracy"),
                 "factors": (),  # the fields whose values the arms cross; see experiment.cross
                 "target_accuracy": 0.95,  # validation accuracy that `steps_to_accuracy` waits for
-                # Each arm takes the point of `grid` with the best validation accuracy: a value
-                # of the one field, or a tuple with a value of each.
-                "tune": {"fields": ("optimizer.learning_rate",), "grid": (), "seed": 1000},
+                # Each arm takes the point of `grid` (a value of the one field, or a tuple with a
+                # value of each) with the best validation accuracy, on average over `seeds` runs.
+                "tune": {
+                    "fields": ("optimizer.learning_rate",),
+                    "grid": (),
+                    "seed": 1000,  # the first of them
+                    "seeds": 1,
+                },
             },
             "model": {
                 "name": "resnet",
@@ -160,6 +165,7 @@ RANGES = {
     "train.diagnostics_every": (0, math.inf, True),
     "experiment.target_accuracy": (0, 1, False),
     "experiment.tune.seed": (0, math.inf, True),
+    "experiment.tune.seeds": (1, math.inf, True),
 }
 
 

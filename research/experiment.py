@@ -159,7 +159,7 @@ class Study:
 
     def tuning_runs(self) -> list[Run]:
         """Return the runs that choose each arm's point, point by point; they never see test."""
-        seed = self.settings.tune.seed
+        tune = self.settings.tune
         by_arm = (
             [
                 Run(
@@ -172,6 +172,7 @@ class Study:
                     test=False,
                 )
                 for point in self.points(arm)
+                for seed in range(tune.seed, tune.seed + tune.seeds)
             ]
             for arm, config in self.configs.items()
         )
@@ -180,19 +181,17 @@ class Study:
     def choose(self) -> dict[str, dict[str, Any]]:
         """Return, for each tuned arm, the grid with its metrics and the point that won.
 
-        The best validation accuracy wins, then the lower validation loss; a diverged run loses to
-        any that is not.
+        The best mean validation accuracy wins, then the lower validation loss; a point at which a
+        run diverged loses to any where none did.
         """
-        chosen = {}
+        results: dict[str, dict[str, list]] = {}
         for run in self.tuning_runs():
-            result = run.result()
-            metrics = {k: v for k, v in result["metrics"].items() if k.startswith("validation/")}
-            config = flatten(run.config)
-            point = {field: config[field] for field in self.points(run.arm)[0]}
-            row = {"point": point, "status": result["status"], "metrics": metrics}
-            chosen.setdefault(run.arm, {"grid": []})["grid"].append(row)
-        for choice in chosen.values():
-            choice["chosen"] = max(choice["grid"], key=_merit)["point"]
+            point = run.directory.parent.name
+            results.setdefault(run.arm, {}).setdefault(point, []).append(run.result())
+        chosen = {}
+        for arm, by_point in results.items():
+            grid = [{"point": p} | _sum_up(by_point[spell(p)]) for p in self.points(arm)]
+            chosen[arm] = {"grid": grid, "chosen": max(grid, key=_merit)["point"]}
         return chosen
 
     def tuned_configs(self) -> dict[str, ConfigDict]:
@@ -222,6 +221,20 @@ def tuning_grid(settings: ConfigDict) -> list[dict[str, Any]]:
 def spell(point: Mapping[str, Any]) -> str:
     """Name a point: "optimizer.learning_rate=0.1,optimizer.schedule.warmup=0.0"."""
     return ",".join(f"{field}={value}" for field, value in point.items())
+
+
+def _sum_up(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the worst status of some tuning runs, and the means of what all measured."""
+    diverged = any(result["status"] == "diverged" for result in results)
+    shared = set.intersection(*(set(result["metrics"]) for result in results))
+    means = {
+        name: None if None in values else math.fsum(values) / len(values)
+        for name in sorted(shared)
+        if name.startswith("validation/")
+        for values in [[result["metrics"][name] for result in results]]
+    }
+    status = "diverged" if diverged else results[0]["status"]
+    return {"status": status, "runs": len(results), "metrics": means}
 
 
 def _merit(row: dict[str, Any]) -> tuple[bool, tuple[float, float]]:

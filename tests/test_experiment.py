@@ -6,7 +6,7 @@ import pytest
 from research import experiment
 from research.commands.train import Datasets, prepare
 from research.config import UserError
-from research.experiment import load, parse_seeds, resolve
+from research.experiment import cross, levels, load, parse_seeds, resolve
 from research.files import write_json
 
 QUESTION = '''
@@ -215,6 +215,73 @@ def test_tuning_takes_the_best_on_validation(question, tmp_path):
     tuned = study.tuned_configs()
     assert {c.optimizer.learning_rate for c in tuned.values()} == {0.2}
     assert study.configs["wide"].optimizer.learning_rate == 0.1
+
+
+def test_tuning_over_several_seeds_takes_the_best_mean(question, tmp_path):
+    tune = ("seeds = 2", "tune.grid = (0.1, 0.2); config.experiment.tune.seeds = 2")
+    study = resolve(question(tune), "laptop", arms=["narrow"], workdir=str(tmp_path / "r"))
+    runs = study.tuning_runs()
+    assert [(r.config.optimizer.learning_rate, r.seed) for r in runs] == [
+        (0.1, 1000), (0.1, 1001), (0.2, 1000), (0.2, 1001),
+    ]  # fmt: skip
+    metrics = [{"validation/accuracy": a, "validation/loss": 1.0} for a in (0.9, 0.2, 0.6, 0.7)]
+    finish(runs, metrics)
+    choice = study.choose()["narrow"]
+    assert choice["chosen"] == {"optimizer.learning_rate": 0.2}
+    means = [row["metrics"]["validation/accuracy"] for row in choice["grid"]]
+    assert means == pytest.approx([0.55, 0.65])
+    finish(runs, [*metrics[:2], None, metrics[3]])
+    choice = study.choose()["narrow"]
+    assert choice["chosen"] == {"optimizer.learning_rate": 0.1}
+    assert choice["grid"][1]["status"] == "diverged" and choice["grid"][1]["metrics"] == {}
+
+
+def test_tuning_over_two_fields(question, tmp_path):
+    tune = (
+        'tune.fields = ("optimizer.learning_rate", "optimizer.schedule.warmup")\n'
+        "    config.experiment.tune.grid = ((0.1, 0.0), (0.1, 0.5), (0.2, 0.0))"
+    )
+    path = question(
+        ("seeds = 2", tune),
+        ('"wide_long": {', '"wide_long": {"optimizer.learning_rate": 0.3, '),
+    )
+    study = resolve(path, "laptop", arms=["narrow", "wide_long"], workdir=str(tmp_path / "r"))
+    assert len(study.points("narrow")) == 3
+    # The learning rate that an arm sets is not tuned; what is left of the grid is, once.
+    assert study.points("wide_long") == [
+        {"optimizer.schedule.warmup": 0.0}, {"optimizer.schedule.warmup": 0.5},
+    ]  # fmt: skip
+    runs = study.tuning_runs()
+    assert len({run.directory for run in runs}) == len(runs) == 5
+    best = {"narrow": (0.2, 0.0), "wide_long": (0.3, 0.5)}
+
+    def score(run):
+        own = run.config.optimizer
+        won = (own.learning_rate, own.schedule.warmup) == best[run.arm]
+        return {"validation/accuracy": 0.9 if won else 0.5, "validation/loss": 1.0}
+
+    finish(runs, [score(run) for run in runs])
+    for arm, config in study.tuned_configs().items():
+        own = config.optimizer
+        assert (own.learning_rate, own.schedule.warmup) == best[arm]
+    overrides = {"optimizer.learning_rate": 0.7}
+    study = resolve(path, "laptop", arms=["narrow"], overrides=overrides)
+    assert [run.config.optimizer.schedule.warmup for run in study.tuning_runs()] == [0.0, 0.5]
+    assert {run.config.optimizer.learning_rate for run in study.tuning_runs()} == {0.7}
+
+
+def test_crossing_levels_makes_every_combination():
+    clip = {"off": {"optimizer.clip.kind": "none"}, "on": {"optimizer.clip.kind": "value"}}
+    arms = cross(levels("model.depth", 8, 20, prefix="d"), clip)
+    assert list(arms) == ["d8-off", "d8-on", "d20-off", "d20-on"]
+    assert arms["d20-on"] == {"model.depth": 20, "optimizer.clip.kind": "value"}
+
+
+def test_factors_are_the_values_that_the_arms_resolve_to(question):
+    study = resolve(question(("seeds = 2", 'factors = ("model.hidden",)')), "laptop")
+    assert study.factors() == {
+        "model.hidden": {"narrow": [4], "wide": [16], "wide_long": [16], "wide_clipped": [16]}
+    }
 
 
 def test_a_tuned_arm_and_one_fixed_at_the_default_are_distinct(question):

@@ -11,6 +11,8 @@ from research.config import UserError
 from research.data.sources import load_dataset
 from research.experiment import resolve
 from research.files import write_json
+from research.train import record
+from research.train.record import code_digest
 
 LAPTOP = {"experiment": "normalization", "scale": "laptop"}
 
@@ -167,3 +169,33 @@ def test_the_record_joins_launches(study, digits):
         "test/loss": "min",
         "steps_to_accuracy": "min",
     }
+
+
+def test_runs_made_by_other_code_are_told(study):
+    assert workdir.other_code(study.runs()) is None
+    first, second = study.runs()
+    write_json(first.directory / "result.json", {"code": {"sha256": code_digest()}})
+    assert workdir.other_code(study.runs()) is None
+    write_json(second.directory / "result.json", {"code": {"sha256": "0123"}})
+    assert workdir.other_code(study.runs()).startswith("1 of 2 finished runs were made by other")
+    write_json(first.directory / "result.json", {})  # from before it was recorded
+    assert workdir.other_code(study.runs()).startswith("2 of 2")
+
+
+def test_the_digest_is_of_the_code_that_makes_numbers(monkeypatch, tmp_path):
+    def digest(**files):
+        for name, text in files.items():
+            path = tmp_path / "research" / name.replace("__", "/").replace("_py", ".py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        code_digest.cache_clear()
+        return code_digest()
+
+    real = code_digest()
+    monkeypatch.setattr(record, "__file__", str(tmp_path / "research/train/record.py"))
+    before = digest(train__loop_py="1", report__page_py="1")
+    assert before != real and len(before) == 12
+    assert digest(report__page_py="2") == before
+    assert digest(train__loop_py="2") != before
+    assert digest(train__loop_py="1") == before
+    code_digest.cache_clear()

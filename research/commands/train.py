@@ -149,7 +149,5 @@ def run_all(title: str, runs: Iterable[Run], datasets: Datasets) -> None:
 
 
 def _name(run: Run) -> str:
-    if run.test:
-        return f"{run.arm} seed {run.seed}"
-    field, _, value = run.directory.parent.name.partition("=")
-    return f"{run.arm} {field.rpartition('.')[2]}={value}"
+    point = "" if run.test else run.directory.parent.name + " "
+    return f"{run.arm} {point}seed {run.seed}"

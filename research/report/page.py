@@ -6,9 +6,11 @@ import html
 from pathlib import Path
 from typing import Any
 
+from research.report.design import Design, spell
 from research.report.runs import Experiment
 from research.report.tables import (
     Rows,
+    effects_table,
     markdown,
     panel_table,
     runs_table,
@@ -21,14 +23,26 @@ from research.report.wording import how_it_was_run, label, notes, with_unit
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A piece of the report; `kind` is heading, text, code, list, table or figure."""
+    """A piece of the report; `kind` is heading, text, list, table, figure, or a box of blocks."""
 
     kind: str
     content: Any
     caption: str = ""
 
 
+EFFECTS = (
+    "A linear model with treatment contrasts. Averaged: over the levels of the other factors. "
+    "At the baseline: with the other factors at the baseline's levels. [low, high] are 95 % "
+    "intervals, robust to unequal variances (HC3); p with Holm's correction over the effects."
+)
+
 CAPTIONS = {
+    "interactions": "Interactions: lines that are not parallel; every seed shown.",
+    "effects": "Main effects and interactions of a linear model with treatment contrasts.",
+    "along_axis": "Final metrics along the axis: mean and 95 % interval over seeds.",
+    "heat_map": "The mean over seeds at every place of the map.",
+    "clipping": "The gradient norm before clipping, and how often clipping acted.",
+    "gradient_profile": "Gradient norm by layer: geometric mean over seeds.",
     "final": "Final metrics by arm, every seed shown.",
     "learning_curves": "Learning curves: mean over seeds, band from the least to the greatest.",
     "gradient_norm": "Gradient norm by layer and step, geometric mean over seeds; "
@@ -55,21 +69,26 @@ def blocks(experiment: Experiment, summary: dict[str, Any], plots: dict[str, Pat
             Block("heading", name[:1].upper() + name[1:]),
             Block("table", panel_table(panel, summary)),
         ]
+        if rows := effects_table(panel, summary):
+            content += [Block("table", rows), Block("text", EFFECTS)]
     if rows := tuning_table(summary):
         select = with_unit(summary["tune"].get("select", "validation/accuracy"), summary)
         content += [
             Block("heading", f"Tuned {' / '.join(tuned_fields(summary))}"),
             Block("table", rows),
-            Block("text", f"One tuning run per arm and point, its {select}; *: chosen."),
+            Block("text", f"Tuning runs, their mean {select}; *: chosen."),
         ]
     content += [
-        Block("heading", "How this was run"),
-        Block("code", summary.get("command", "not recorded")),
-        Block("list", [f"{name}: {text}" for name, text in how_it_was_run(summary).items()]),
+        Block("box", _how(summary), "How this was run"),
         Block("heading", "Every run"),
         Block("table", runs_table(experiment, summary)),
     ]
     return content
+
+
+def _how(summary: dict[str, Any]) -> list[Block]:
+    facts = [f"{name}: {text}" for name, text in how_it_was_run(summary).items()]
+    return [Block("code", summary.get("command", "not recorded")), Block("list", facts)]
 
 
 def render_markdown(title: str, content: list[Block]) -> str:
@@ -80,7 +99,11 @@ def render_markdown(title: str, content: list[Block]) -> str:
         "code": lambda b: f"```\n{b.content}\n```",
         "list": lambda b: "\n".join(f"- {line}" for line in b.content),
         "table": lambda b: markdown(b.content),
-        "figure": lambda b: f"![{b.caption}]({b.content.name})\n\n*{b.caption}*",
+        "figure": lambda b: (
+            f"![{b.caption}]({b.content.name})\n\n"
+            f"*{b.caption}* [data]({b.content.with_suffix('.csv').name})"
+        ),
+        "box": lambda b: "\n\n".join([f"## {b.caption}", *(render[x.kind](x) for x in b.content)]),
     }
     return "\n\n".join([f"# {title}", *(render[block.kind](block) for block in content)]) + "\n"
 
@@ -96,7 +119,13 @@ def render_html(title: str, content: list[Block]) -> str:
         "table": lambda b: _html_table(b.content),
         "figure": lambda b: (
             f'<figure><img src="{_data_uri(b.content)}" alt="{text(b.caption)}">'
-            f"<figcaption>{text(b.caption)}</figcaption></figure>"
+            f"<figcaption>{text(b.caption)} {_download(b.content.with_suffix('.csv'))}"
+            "</figcaption></figure>"
+        ),
+        "box": lambda b: (
+            f"<aside><h2>{text(b.caption)}</h2>"
+            + "".join(render[x.kind](x) for x in b.content)
+            + "</aside>"
         ),
     }
     body = "\n".join(render[block.kind](block) for block in content)
@@ -104,12 +133,16 @@ def render_html(title: str, content: list[Block]) -> str:
 
 
 def _comparison(summary: dict[str, Any]) -> str:
-    panel = summary["panels"][0]
-    if panel["baseline"] not in panel["arms"]:
+    design, shares = Design.of(summary), summary["panels"][0]["metric"] == "diverged"
+    if design.base is None:
         return "No baseline is among the arms, so none is compared."
+    place = " and ".join(design.label(field) for field in design.axes)
+    where = f"it at the same {place}" if place else "that arm"
+    how = "Fisher's exact test" if shares else "the paired t test"
     return (
-        f"Δ {panel['baseline']} is the difference from that arm, paired by seed; "
-        "p is of the paired t test, with Holm's correction over the arms."
+        f"Δ {spell(design.base)} is the difference from {where}"
+        f"{'' if shares else ', paired by seed'}; p is of {how}, with Holm's correction over the "
+        "arms." + (" The intervals of shares are Wilson's and Newcombe's." if shares else "")
     )
 
 
@@ -121,8 +154,13 @@ def _html_table(rows: Rows) -> str:
     return f'<div class="wide">{grid}</div>'
 
 
-def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+def _download(path: Path) -> str:
+    uri = _data_uri(path, "text/csv")
+    return f'<a download="{html.escape(path.name)}" href="{uri}">{html.escape(path.name)}</a>'
+
+
+def _data_uri(path: Path, kind: str = "image/png") -> str:
+    return f"data:{kind};base64," + base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 _STYLE = """
@@ -138,6 +176,9 @@ th { cursor: pointer; border-bottom: 2px solid #222; vertical-align: bottom; whi
 th[aria-sort=ascending]::after { content: " ▲" } th[aria-sort=descending]::after { content: " ▼" }
 pre { background: #f4f4f4; border: 1px solid #ddd; padding: .8rem; white-space: pre-wrap;
   overflow-wrap: anywhere }
+aside { background: #f7f7fa; border-left: 4px solid #0072b2; padding: .1rem 1rem;
+  margin: 2rem 0 }
+aside h2 { margin-top: .8rem } aside pre { background: #fff }
 figure { margin: 1.5rem 0 } img { max-width: 100%; height: auto }
 figcaption { color: #555; font-size: .85rem }
 """

@@ -6,11 +6,19 @@ from typing import Any
 
 from research.config import UserError
 from research.files import write
+from research.report.design import Design
 from research.report.document import report
 from research.report.runs import read_experiment
 from research.report.summary import summarise
-from research.report.tables import markdown, table, tuned_fields, tuning_table
-from research.report.wording import how_it_was_run, notes
+from research.report.tables import (
+    effects_table,
+    map_tables,
+    markdown,
+    table,
+    tuned_fields,
+    tuning_table,
+)
+from research.report.wording import how_it_was_run, label, notes, with_unit
 
 LARGEST = 150_000  # bytes of a picture; a repository keeps every version for ever
 
@@ -47,7 +55,15 @@ def publish(workdir: str | Path, experiment_dir: str | Path) -> list[Path]:
 
 def published_table(summary: dict[str, Any]) -> str:
     """Lay the results out as Markdown with all that a reader needs to run them again."""
-    parts = [markdown(table(summary))]
+    if len(Design.of(summary).axes) == 2:
+        metric = with_unit(summary["panels"][0]["metric"], summary)
+        maps = map_tables(summary).items()
+        parts = [f"{name}: {metric}\n\n{markdown(rows)}" for name, rows in maps]
+    else:
+        parts = [markdown(table(summary))]
+    if rows := effects_table(summary["panels"][0], summary):
+        metric = label(summary["panels"][0]["metric"], summary)
+        parts.append(f"Effects on {metric}:\n\n{markdown(rows)}")
     if rows := tuning_table(summary):
         fields = " / ".join(tuned_fields(summary))
         parts.append(f"Validation by {fields} (*: chosen):\n\n{markdown(rows)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from research.config import UserError
 from research.files import read_json, read_rows
+from research.report.design import Design
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Experiment:
     runs: list[Run]
     tuning: dict[str, dict[str, Any]]  # arm → its tune.json
     undeclared: list[str]  # run directories that `experiment.json` does not name
+
+    @functools.cached_property
+    def design(self) -> Design:
+        """What the arms cross."""
+        return Design.of(self.settings)
 
     @property
     def arms(self) -> list[str]:

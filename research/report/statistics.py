@@ -39,6 +39,33 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
     return float(2 * stdtr(len(differences) - 1, -abs(mean / error)))
 
 
+def share_interval(count: int, total: int) -> list[float]:
+    """Compute the 95 % interval `[low, high]` of a share, after Wilson (1927)."""
+    from statsmodels.stats.proportion import proportion_confint  # a second to import
+
+    return [float(bound) for bound in proportion_confint(count, total, method="wilson")]
+
+
+def share_difference(
+    count: int, total: int, count0: int, total0: int
+) -> tuple[float, list[float], float]:
+    """Compare two independent shares: their difference, its 95 % interval, and a p-value.
+
+    References:
+        Newcombe, "Interval estimation for the difference between independent proportions",
+        Statistics in Medicine 17 (1998), method 10; the p-value is of Fisher's exact test.
+    """
+    from scipy.stats import fisher_exact
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    bounds = confint_proportions_2indep(
+        count, total, count0, total0, method="newcomb", compare="diff"
+    )
+    table = [[count, total - count], [count0, total0 - count0]]
+    interval = [float(bound) for bound in bounds]
+    return count / total - count0 / total0, interval, float(fisher_exact(table).pvalue)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust p-values for the number of comparisons; the order is kept.
 

@@ -5,21 +5,33 @@ from statistics import median, stdev
 from typing import Any
 
 from research.config import UserError
+from research.report.effects import effects
 from research.report.runs import Experiment, Run, finite
-from research.report.statistics import holm, mean_interval, paired_p_value
+from research.report.statistics import (
+    holm,
+    mean_interval,
+    paired_p_value,
+    share_difference,
+    share_interval,
+)
 
-_COPIED = ("title", "question", "command", "seeds", "target_accuracy", "arms_changes", "tune")
+_COPIED = (
+    *("title", "question", "command", "seeds", "target_accuracy", "arms_changes", "tune"),
+    *("baseline", "factors"),
+)
 
 
 def summarise(experiment: Experiment) -> dict[str, Any]:
     """Summarise a workdir as `summary.json` holds it.
 
     In each panel an arm has `n` values and their `mean`, `ci95` (Student t over seeds; None for one
-    seed) and `sd`; `difference` is to the baseline, paired by seed over the seeds that both have,
-    and None for the baseline itself or when there is nothing to pair with; `p_holm` is corrected
-    over the arms of the panel. A diverged run enters an accuracy at chance and is left out of any
-    other metric. In a `steps_to_…` metric null means never reached: it is left out of the mean, and
-    `reached` of the `ended` runs says how many are in it.
+    seed) and `sd`; `difference` is to its `reference`, the baseline (in a design with axes, the
+    baseline's group at the same place), paired by seed over the seeds that both have, and None for
+    the baseline itself or when there is nothing to pair with; `p_holm` is corrected over the arms
+    of the panel. `effects`: see `research.report.effects`. A diverged run enters an accuracy at
+    chance and is left out of any other metric, but for `diverged` itself, the share of such runs,
+    with Wilson's and Newcombe's intervals. In a `steps_to_…` metric null means never reached: it is
+    left out of the mean, and `reached` of the `ended` runs says how many are in it.
 
     Raises:
         UserError: a panel names a metric that no run has logged.
@@ -39,6 +51,8 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
 
 def final_value(run: Run, metric: str, settings: dict[str, Any]) -> float | None:
     """The value with which a run enters a panel; None if it does not."""
+    if metric == "diverged":
+        return float(run.diverged)
     if run.diverged:
         return chance(metric, settings)
     return finite(run.metrics.get(metric))
@@ -94,9 +108,11 @@ def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:
         for arm in experiment.arms
     }
     entries = {arm: _entry(experiment.of(arm), metric, values[arm]) for arm in experiment.arms}
+    compare = _share_difference if metric == "diverged" else _difference
     for arm, entry in entries.items():
-        if arm != baseline:
-            entry["difference"] = _difference(values[arm], values.get(baseline, {}))
+        entry["reference"] = experiment.design.reference(arm)
+        if entry["reference"]:
+            entry["difference"] = compare(values[arm], values[entry["reference"]])
     tested = [
         e["difference"] for e in entries.values() if (e["difference"] or {}).get("p") is not None
     ]
@@ -107,12 +123,15 @@ def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:
         "direction": panel["direction"],
         "baseline": baseline,
         "arms": entries,
+        "effects": None if metric == "diverged" else effects(values, experiment.design),
     }
 
 
 def _entry(runs: list[Run], metric: str, values: dict[str, float | None]) -> dict[str, Any]:
     known = [value for value in values.values() if value is not None]
     mean, interval = mean_interval(known)
+    if metric == "diverged" and known:
+        interval = share_interval(int(sum(known)), len(known))
     entry = {
         "n": len(known),
         "diverged": sum(run.diverged for run in runs),
@@ -145,8 +164,20 @@ def _difference(
     return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(pairs)}
 
 
+def _share_difference(
+    values: dict[str, float], reference: dict[str, float]
+) -> dict[str, Any] | None:
+    if not values or not reference:
+        return None
+    counts = (int(sum(values.values())), len(values))
+    mean, interval, p = share_difference(*counts, int(sum(reference.values())), len(reference))
+    return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(values)}
+
+
 def _check_logged(experiment: Experiment, metric: str) -> None:
     completed = [run for run in experiment.runs if run.ended and not run.diverged]
+    if metric == "diverged":
+        return
     logged = sorted({name for run in completed for name in run.metrics})
     if completed and metric not in logged:
         near = difflib.get_close_matches(metric, logged, n=1, cutoff=0.0)

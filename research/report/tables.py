@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from research.report.design import Design, spell
 from research.report.runs import Experiment, finite, read_experiment
 from research.report.summary import summarise
 from research.report.wording import decimals, is_share, notes, number, short, with_unit
@@ -19,10 +20,10 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
     """
     summary = source if isinstance(source, dict) else summarise(read_experiment(source))
     first, *others = summary["panels"]
-    rows = []
+    rows, design = [], Design.of(summary)
     for arm, facts in summary["arms"].items():
-        row = {"arm": arm, "n": _runs(facts)} | _result(first, arm, summary)
-        row |= _difference(first, arm, short=True)
+        row = _lead(design, arm) | {"n": _runs(facts)} | _result(first, arm, summary)
+        row |= _difference(first, arm, design, brief=True)
         for panel in others:
             row |= _result(panel, arm, summary)
         row["time (s)"] = _seconds(facts["wall_seconds"])
@@ -35,13 +36,53 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
 
 def panel_table(panel: dict[str, Any], summary: dict[str, Any]) -> Rows:
     """Tabulate one panel: mean, interval, standard deviation and the test against the baseline."""
-    rows = []
+    rows, design = [], Design.of(summary)
     for arm, entry in panel["arms"].items():
-        row = {"arm": arm, "n": str(entry["n"])} | _result(panel, arm, summary)
+        row = _lead(design, arm) | {"n": str(entry["n"])} | _result(panel, arm, summary)
         deviation = entry["sd"]
         row["sd"] = NOTHING if deviation is None else number(deviation * _scale(panel["metric"]), 2)
-        rows.append(row | _difference(panel, arm, short=False))
+        rows.append(row | _difference(panel, arm, design, brief=False))
     return rows
+
+
+def effects_table(panel: dict[str, Any], summary: dict[str, Any]) -> Rows:
+    """Tabulate the main effects and interactions of a panel; none for a design without them."""
+    design, scale = Design.of(summary), _scale(panel["metric"])
+    unit = " (pp)" if is_share(panel["metric"]) else ""
+    return [
+        {
+            "effect": term(effect["levels"], design),
+            "order": str(len(effect["levels"])),
+            f"averaged{unit}": _estimate(effect, scale),
+            "p (Holm)": _p(effect["p_holm"]),
+            f"at the baseline{unit}": _estimate(effect["at_baseline"], scale),
+        }
+        for effect in panel["effects"] or []
+    ]
+
+
+def term(levels: dict[str, Any], design: Design) -> str:
+    """Name an effect: "norm batch × skip identity"."""
+    return " × ".join(f"{design.label(field)} {level}" for field, level in levels.items())
+
+
+def map_tables(summary: dict[str, Any]) -> dict[str, Rows]:
+    """Tabulate the first panel of a design with two axes: a table for each group."""
+    design, panel = Design.of(summary), summary["panels"][0]
+    y, x = design.axes
+    tables = {}
+    for group in design.groups:
+        tables[spell(group)] = [
+            {f"{design.label(y)} \\ {design.label(x)}": f"{row:g}"}
+            | {
+                f"{column:g}": NOTHING
+                if (arm := design.find(group, (row, column))) is None
+                else next(iter(_result(panel, arm, summary).values()))
+                for column in design.levels(x)
+            }
+            for row in design.levels(y)
+        ]
+    return tables
 
 
 def tuning_table(summary: dict[str, Any]) -> Rows:
@@ -49,9 +90,10 @@ def tuning_table(summary: dict[str, Any]) -> Rows:
     if not tuned_fields(summary):
         return []
     metric, rows = summary["tune"].get("select", "validation/accuracy"), []
+    design = Design.of(summary)
     for arm, facts in summary["arms"].items():
         tuning = facts["tuning"] or {"grid": [], "chosen": None}
-        row = {"arm": arm}
+        row = _lead(design, arm)
         for tried in tuning["grid"]:
             score = (tried.get("metrics") or {}).get(metric)
             text = NOTHING if score is None else number(score * _scale(metric), 4)
@@ -75,7 +117,8 @@ def runs_table(experiment: Experiment, summary: dict[str, Any]) -> Rows:
     rows = []
     for run in experiment.runs:
         result = run.result or {"status": "no result yet"}
-        row = {"arm": run.arm, "seed": str(run.seed), "status": str(result.get("status"))}
+        row = _lead(experiment.design, run.arm) | {"seed": str(run.seed)}
+        row["status"] = str(result.get("status"))
         row["steps"] = str(result.get("steps", NOTHING))
         for panel in summary["panels"]:
             value = finite(run.metrics.get(panel["metric"]))
@@ -110,11 +153,11 @@ def print_table(source: str | Path | dict[str, Any]) -> None:
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=240)  # a file has no width
-    widths = _widths(rows)
-    for columns in _side_by_side(widths, console.width):
+    widths, lead = _widths(rows), list(_lead(Design.of(summary), next(iter(summary["arms"]))))
+    for columns in _side_by_side(widths, lead, console.width):
         grid = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for column in columns:
-            side = "left" if column == "arm" else "right"
+            side = "left" if column in lead else "right"
             grid.add_column(column, justify=side, width=widths[column])
         for row in rows:
             grid.add_row(*(row[column] for column in columns))
@@ -131,16 +174,15 @@ def _widths(rows: Rows) -> dict[str, int]:
     }
 
 
-def _side_by_side(widths: dict[str, int], room: int) -> list[list[str]]:
-    """Pack columns, in order, into as few tables as fit `room`, each opening with the first."""
-    first, *others = widths
-    tables = [[first]]
-    for column in others:
+def _side_by_side(widths: dict[str, int], lead: list[str], room: int) -> list[list[str]]:
+    """Pack columns, in order, into as few tables as fit `room`, each opening with the lead."""
+    tables = [[*lead]]
+    for column in list(widths)[len(lead) :]:
         taken = (
             sum(widths[c] + 2 for c in [*tables[-1], column]) + 2
         )  # 2 between, an edge each side
-        if taken > room and len(tables[-1]) > 1:
-            tables.append([first])
+        if taken > room and len(tables[-1]) > len(lead):
+            tables.append([*lead])
         tables[-1].append(column)
     return tables
 
@@ -154,30 +196,51 @@ def _result(panel: dict[str, Any], arm: str, summary: dict[str, Any]) -> dict[st
     if interval is None:
         return {column: f"{number(mean, 1 if _counts(panel['metric']) else 3)} (1 seed)"}
     half = (interval[1] - interval[0]) / 2 * scale
+    if panel["metric"] == "diverged":  # its interval is not symmetric
+        low, high = (bound * scale for bound in interval)
+        return {column: f"{mean:.0f} [{low:.0f}, {high:.0f}]"}
     places = 0 if _counts(panel["metric"]) else decimals(half or mean, 2 if half else 3)
     part = f" ({entry['reached']}/{entry['ended']})" if _partly_reached(entry) else ""
     return {column: f"{mean:.{places}f} ± {half:.{places}f}{part}"}
 
 
-def _difference(panel: dict[str, Any], arm: str, short: bool) -> dict[str, str]:
+def _lead(design: Design, arm: str) -> dict[str, str]:
+    """The columns that name an arm: its levels, or itself where no factors are declared."""
+    return {
+        design.label(field): f"{levels[arm]:g}" if field in design.axes else levels[arm]
+        for field, levels in design.factors.items()
+    }
+
+
+def _difference(panel: dict[str, Any], arm: str, design: Design, brief: bool) -> dict[str, str]:
     """Difference to the baseline and its corrected p; without a baseline there are no columns."""
-    baseline = panel["baseline"]
-    if baseline not in panel["arms"]:
+    if design.base is None:
         return {}
+    baseline = spell(design.base)
     unit = " (pp)" if is_share(panel["metric"]) else ""
-    columns = (f"Δ {baseline}{unit}" if short else f"difference from {baseline}{unit}", "p (Holm)")
-    difference, scale = panel["arms"][arm]["difference"], _scale(panel["metric"])
+    columns = (f"Δ {baseline}{unit}" if brief else f"difference from {baseline}{unit}", "p (Holm)")
+    difference = panel["arms"][arm]["difference"]
     if difference is None:
         return dict.fromkeys(columns, NOTHING)
-    mean, interval = difference["mean"] * scale, difference["ci95"]
+    text = _estimate(difference, _scale(panel["metric"]))
+    return {columns[0]: text, columns[1]: _p(difference["p_holm"])}
+
+
+def _estimate(found: dict[str, Any], scale: float) -> str:
+    """A difference or an effect with its interval; why, where it has none."""
+    mean, interval = found["mean"] * scale, found["ci95"]
     if interval is None:
-        why = "1 seed" if difference["n"] == 1 else "the same in every seed, no test"
-        return {columns[0]: f"{_signed(mean)} ({why})", columns[1]: NOTHING}
+        why = "1 seed" if found.get("n") == 1 else "the same in every seed, no test"
+        return f"{_signed(mean)} ({why})"
     low, high = (bound * scale for bound in interval)
     places = decimals((high - low) / 2 or mean, 2)
-    text = f"{_signed(mean, places)} [{_signed(low, places)}, {_signed(high, places)}]"
-    p = difference["p_holm"]
-    return {columns[0]: text, columns[1]: "<0.001" if p < 0.001 else f"{p:.3f}"}
+    return f"{_signed(mean, places)} [{_signed(low, places)}, {_signed(high, places)}]"
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return NOTHING
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _counts(metric: str) -> bool:

@@ -12,7 +12,8 @@ def label(metric: str, settings: dict[str, Any]) -> str:
     target = settings.get("target_accuracy")
     if metric == "steps_to_accuracy" and target is not None:
         return f"steps to {100 * target:g} % accuracy"
-    return metric.replace("/", " ").replace("_", " ")
+    named = {"diverged": "diverged runs", "clipped_fraction": "clipped steps"}
+    return named.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
 def short(field: str) -> str:
@@ -28,7 +29,7 @@ def with_unit(metric: str, settings: dict[str, Any]) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of one, shown in percent."""
-    return metric.endswith(("/accuracy", "/error"))
+    return metric.endswith(("/accuracy", "/error")) or metric in ("diverged", "clipped_fraction")
 
 
 def number(value: float, digits: int = 3) -> str:

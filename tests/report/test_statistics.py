@@ -1,12 +1,20 @@
 """Intervals, paired tests and Holm's correction against scipy and by hand."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.stats import fisher_exact
 
-from research.report.statistics import holm, mean_interval, paired_p_value
+from research.report.statistics import (
+    holm,
+    mean_interval,
+    paired_p_value,
+    share_difference,
+    share_interval,
+)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -58,3 +66,22 @@ def test_holm_rejects_what_closed_testing_with_bonferroni_rejects():
     for i, adjusted in enumerate(holm(p)):
         sets = (s for k in range(1, 6) for s in itertools.combinations(range(5), k) if i in s)
         assert adjusted == pytest.approx(max(min(1, len(s) * p[list(s)].min()) for s in sets))
+
+
+def test_share_interval_is_wilsons():
+    for count, total in ((0, 10), (3, 10), (10, 10), (7, 40)):
+        p, z = count / total, 1.959963984540054
+        middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+        half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
+        expected = [middle - half, middle + half]
+        assert share_interval(count, total) == pytest.approx(expected, abs=1e-9)
+
+
+def test_share_difference_is_newcombes():
+    """Newcombe 1998, table II, method 10: 56/70 against 48/80, and 10/10 against 0/10."""
+    difference, interval, p = share_difference(56, 70, 48, 80)
+    assert difference == pytest.approx(0.2)
+    assert interval == pytest.approx([0.0524, 0.3339], abs=5e-5)
+    assert p == pytest.approx(fisher_exact([[56, 14], [48, 32]]).pvalue)
+    assert share_difference(10, 10, 0, 10)[1] == pytest.approx([0.6075, 1.0], abs=5e-5)
+    assert share_difference(0, 10, 0, 10)[0] == 0

@@ -9,6 +9,7 @@ import pytest
 from research.commands.train import Datasets, run_all
 from research.data.split import Split
 from research.files import read_rows
+from research.train import loop, record
 from research.train.checkpoint import Checkpoints, abstract
 from research.train.optimizer import hyperparams
 from research.train.program import get_program
@@ -83,7 +84,7 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert result["status"] == "finished" and result["resumed_from"] == []
     assert set(result["metrics"]) == {
         *(f"{s}/{m}" for s in ("train", "validation", "test") for m in ("loss", "accuracy")),
-        *("best_step", "steps_to_accuracy"),
+        *("best_step", "steps_to_accuracy", "clipped_fraction"),
     }
     assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert set(result["git"]) == {"commit", "dirty"} and result["hardware"]["platform"] == "cpu"
@@ -230,6 +231,45 @@ def test_a_last_update_that_diverges_is_no_success(train_run):
     """The loss of the last step is finite, and what it leaves behind is not."""
     result = train_run("hot", {"optimizer.learning_rate": 1e38, "train.steps": 1})
     assert result["status"] == "diverged"
+
+
+def test_a_gradient_that_is_not_finite_is_divergence_whatever_the_loss(train_run, monkeypatch):
+    """On XLA:CPU max(NaN, 0) is 0: a ReLU network of NaN weights still has a finite loss."""
+
+    def poisoned(*arguments):
+        program = get_program(*arguments)
+
+        def step(state, batch):
+            state, metrics = program.step(state, batch)
+            metrics["updates"]["gradient_norm"] *= jax.numpy.nan
+            return state, metrics
+
+        return dataclasses.replace(program, step=step)
+
+    monkeypatch.setattr(loop, "get_program", poisoned)
+    result = train_run("poisoned")
+    assert result["status"] == "diverged" and result["steps"] == 1
+    assert result["metrics"]["train/loss"] is not None
+
+
+def test_final_training_metrics_are_means_since_the_evaluation_before(train_run, tmp_path):
+    changes = {"optimizer.clip.kind": "global_norm", "optimizer.clip.threshold": 2.5}
+    metrics = train_run("means", changes)["metrics"]  # evaluates every 2 steps, logs every step
+    rows = rows_of(tmp_path / "means")
+    for name in ("train/loss", "train/accuracy"):
+        assert metrics[name] == pytest.approx(np.mean([row[name] for row in rows[-2:]]))
+    clipped = [row["clipped_fraction"] for row in rows]
+    assert metrics["clipped_fraction"] == pytest.approx(np.mean(clipped))
+    assert 0 < sum(clipped) < len(clipped), [row["gradient_norm"] for row in rows]
+
+
+def test_a_run_resumed_by_other_code_says_so(train_run, tmp_path, monkeypatch):
+    with pytest.raises(Interrupted):
+        train_run("moved", watch=cut_off_at(5))
+    ours = record.code_digest()
+    monkeypatch.setattr(record, "code_digest", lambda: "another")
+    result = train_run("moved")
+    assert result["resumed_from"] and result["code"] == {"sha256": f"{ours} then another"}
 
 
 def test_early_stopping_keeps_the_best(train_run, tmp_path):

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from research.files import write, write_csv
+from research.report.plots.along_axis import along_axis
+from research.report.plots.clipping import clipping
+from research.report.plots.effect_sizes import effect_sizes
 from research.report.plots.final_metrics import final_metrics
-from research.report.plots.gradient_norms import gradient_norms
+from research.report.plots.gradient_norms import gradient_norms, gradient_profiles
+from research.report.plots.heat_map import heat_map
+from research.report.plots.interactions import interactions
 from research.report.plots.learning_curves import learning_curves
 from research.report.plots.style import STYLE, Plot, png
 from research.report.runs import Experiment
@@ -22,9 +27,15 @@ def draw(experiment: Experiment, summary: dict[str, Any], directory: Path) -> di
     import matplotlib
 
     plots: dict[str, Callable[[Experiment, dict[str, Any]], Plot | None]] = {
+        "interactions": interactions,
+        "effects": effect_sizes,
+        "along_axis": along_axis,
+        "heat_map": heat_map,
         "final": final_metrics,
         "learning_curves": learning_curves,
+        "clipping": clipping,
         "gradient_norm": gradient_norms,
+        "gradient_profile": gradient_profiles,
     }
     drawn = {}
     for name, plot in plots.items():

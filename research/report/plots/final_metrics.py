@@ -15,8 +15,11 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot:
     """Every seed of every arm as a dot, the mean and its 95 % interval, one panel per metric.
 
     The axis spans the runs that did not diverge; a mean pulled off it by diverged runs is written
-    at the edge instead, so that the other arms stay apart.
+    at the edge instead, so that the other arms stay apart. A design with axes is drawn along them
+    instead.
     """
+    if experiment.design.axes:
+        return None
     from matplotlib.ticker import MaxNLocator
 
     panels, arms = summary["panels"], experiment.arms
@@ -56,7 +59,7 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot:
         axis.tick_params(axis="y", length=0)
         grid_lines(axis, "x")
     figure.supxlabel(
-        "circle: one seed; bar: mean and 95 % t interval; dotted: baseline; arrow: better",
+        "circle: one seed; bar: mean and 95 % interval; dotted: baseline; arrow: better",
         fontsize=8,
         color="0.35",
     )

@@ -1,18 +1,30 @@
-"""Gradient norm by layer × step, a heat map per arm."""
+"""Gradient norm by layer: a heat map over steps per arm, or profiles along a design's axis."""
 
 import itertools
 from typing import Any
 
 import numpy as np
 
-from research.report.plots.style import Plot, new_figure
+from research.report.plots.style import (
+    Plot,
+    facet,
+    grid_lines,
+    group_legend,
+    new_figure,
+    styles,
+)
 from research.report.runs import Experiment, Run
 
 PREFIX = "diagnostics/gradient_norm/"
 
 
 def gradient_norms(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
-    """Gradient norm by layer × step, one heat map per arm: geometric mean over its seeds."""
+    """Gradient norm by layer × step, one heat map per arm: geometric mean over its seeds.
+
+    For designs without axes; the others have `gradient_profiles`.
+    """
+    if experiment.design.axes:
+        return None
     from matplotlib.colors import LogNorm
 
     grids = {arm: _layer_grid(experiment.of(arm)) for arm in experiment.arms}
@@ -53,6 +65,45 @@ def gradient_norms(experiment: Experiment, summary: dict[str, Any]) -> Plot | No
         for layer, row in grid.items()
         for step, value in row.items()
     ]
+    return figure, rows
+
+
+def gradient_profiles(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
+    """Gradient norm from the first layer to the last, at the first, middle and last logged step.
+
+    For a design with one axis, a line of panels for each of its levels (four at most): geometric
+    mean over seeds, by group.
+    """
+    design = experiment.design
+    if len(design.axes) != 1:
+        return None
+    grids = {arm: _layer_grid(experiment.of(arm)) for arm in design.arms}
+    steps = sorted({step for grid in grids.values() for row in grid.values() for step in row})
+    if not steps:
+        return None
+    moments = {"start": steps[0], "middle": steps[len(steps) // 2], "end": steps[-1]}
+    facets, rows = facet(design), []
+    figure = new_figure(1.45 * len(facets) + 0.9)
+    axes = figure.subplots(len(facets), len(moments), squeeze=False, sharex="row", sharey=True)
+    style = styles(design.groups, design.base)
+    for line, (title, arms) in zip(axes, facets.items(), strict=True):
+        for axis, (moment, step) in zip(line, moments.items(), strict=True):
+            for arm in arms:
+                norms = [row.get(step) or np.nan for row in grids[arm].values()]
+                look = style[design.group(arm)] | {"marker": None}
+                axis.plot(range(1, len(norms) + 1), norms, **look)
+                rows += [
+                    {"arm": arm, "step": step, "layer": layer, "gradient_norm": row.get(step)}
+                    for layer, row in grids[arm].items()
+                ]
+            axis.set_yscale("log")
+            grid_lines(axis, "y")
+            if axis.get_subplotspec().is_first_row():
+                axis.set_title(f"{moment} (step {step})")
+        line[0].set_ylabel(title)
+    figure.supxlabel("layer, from the input on", fontsize=9)
+    figure.supylabel("gradient norm of the layer", fontsize=9)
+    group_legend(figure, design, style, "")
     return figure, rows
 
 

@@ -1,10 +1,19 @@
 """Learning curves: training loss and validation metric by step."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from research.report.plots.style import WIDTH, Plot, grid_lines, new_figure, styles
+from research.report.plots.style import (
+    WIDTH,
+    Plot,
+    facet,
+    grid_lines,
+    group_legend,
+    new_figure,
+    styles,
+)
 from research.report.runs import Experiment, Run
 from research.report.statistics import mean_interval
 from research.report.summary import chance
@@ -19,8 +28,12 @@ def learning_curves(experiment: Experiment, summary: dict[str, Any]) -> Plot | N
     """Training loss and validation metric by step: mean over seeds, band from least to greatest.
 
     A mean is taken at the steps that all ended runs of an arm share, so that it never jumps because
-    a seed drops out; a run that diverged stands apart, as a thin line that ends in a cross.
+    a seed drops out; a run that diverged stands apart, as a thin line that ends in a cross. A
+    design with an axis has a column for each of its levels (four at most); one with two has none.
     """
+    design = experiment.design
+    if len(design.axes) > 1:
+        return None
     logged = {name for run in experiment.runs if run.ended for row in run.rows for name in row}
     validation = ("validation/accuracy", "validation/loss")
     shown = [m for m in ("train/loss", *validation) if m in logged]
@@ -28,39 +41,43 @@ def learning_curves(experiment: Experiment, summary: dict[str, Any]) -> Plot | N
         shown.remove("validation/loss")
     if not shown:
         return None
-    figure = new_figure(2.9)
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    style, rows = styles(experiment.arms, experiment.settings.get("baseline")), []
-    for axis, metric in zip(axes, shown, strict=True):
+    figure, rows = new_figure(2.9), []
+    facets = facet(design)
+    if design.axes:  # a line for each metric, with one scale
+        lines = figure.subplots(len(shown), len(facets), squeeze=False, sharex=True, sharey="row")
+    else:
+        lines = figure.subplots(1, len(shown), squeeze=False).T
+    groups = styles(design.groups, design.base)
+    for metric, line in zip(shown, lines, strict=True):
         scale = 100 if is_share(metric) else 1
-        for i, arm in enumerate(experiment.arms):
-            runs = [run for run in experiment.of(arm) if run.ended]
-            band = _band([run for run in runs if not run.diverged], arm, metric)
-            rows += band
-            if band:
-                steps, mean, low, high = (
-                    np.array([row[key] for row in band]) for key in ("step", "mean", "min", "max")
-                )
-                every = max(1, len(steps) // 6)  # staggered, so that markers do not meet
-                axis.plot(
-                    *(steps, scale * mean),
-                    **style[arm],
-                    markersize=3.5,
-                    markevery=(i * every // len(experiment.arms), every),
-                )
-                shade = {"color": style[arm]["color"], "alpha": 0.15, "linewidth": 0}
-                axis.fill_between(steps, scale * low, scale * high, **shade)
-            for run in runs:
-                if run.diverged:
-                    _until_divergence(axis, run, metric, scale, style[arm])
-        axis.set(xlabel="step", ylabel=with_unit(metric, summary))
-        if metric.endswith("loss"):
-            _log_scale(axis)
-        else:
-            _leave_out_rise(axis)
-        grid_lines(axis, "y")
-        _chance_line(axis, metric, experiment.settings, scale)
-    _legend(figure, experiment, style)
+        for axis, arms in zip(line, facets.values(), strict=True):
+            for i, arm in enumerate(arms):
+                runs = [run for run in experiment.of(arm) if run.ended and not run.diverged]
+                band = _band(runs, arm, metric)
+                rows += band
+                if band:
+                    place = (i, len(arms))
+                    _draw_band(axis, band, scale, groups[design.group(arm)], place)
+        limits = _limits(line, metric)
+        for axis, (title, arms) in zip(line, facets.items(), strict=True):
+            for run in (run for arm in arms for run in experiment.of(arm) if run.diverged):
+                _until_divergence(axis, run, metric, scale, groups[design.group(run.arm)], limits)
+            if metric.endswith("loss"):
+                _log_scale(axis)
+            if limits:
+                axis.set_ylim(limits)
+            grid_lines(axis, "y")
+            _chance_line(axis, metric, experiment.settings, scale)
+            if metric == shown[0]:
+                axis.set_title(title)
+            if metric == shown[-1] or not design.axes:
+                axis.set_xlabel("step")
+        line[0].set_ylabel(with_unit(metric, summary))
+    if design.axes:
+        figure.set_figheight(1.9 * len(shown) + 0.5)
+        group_legend(figure, design, groups, "band: least to greatest seed")
+    else:
+        _legend(figure, experiment, {arm: groups[design.group(arm)] for arm in experiment.arms})
     return figure, rows
 
 
@@ -81,13 +98,55 @@ def _band(runs: list[Run], arm: str, metric: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _until_divergence(
-    axis: "Axes", run: Run, metric: str, scale: float, style: dict[str, Any]
+def _draw_band(
+    axis: "Axes",
+    band: list[dict[str, Any]],
+    scale: float,
+    style: dict[str, Any],
+    place: tuple[int, int],
 ) -> None:
+    keys = ("step", "mean", "min", "max")
+    steps, mean, low, high = (np.array([row[key] for row in band]) for key in keys)
+    every = max(1, len(steps) // 6)  # staggered, so that markers do not meet
+    marks = {"markersize": 3.5, "markevery": (place[0] * every // place[1], every)}
+    axis.plot(steps, scale * mean, **style, **marks)
+    shade = {"color": style["color"], "alpha": 0.15, "linewidth": 0}
+    axis.fill_between(steps, scale * low, scale * high, **shade)
+
+
+def _until_divergence(
+    axis: "Axes",
+    run: Run,
+    metric: str,
+    scale: float,
+    style: dict[str, Any],
+    limits: tuple[float, float] | None,
+) -> None:
+    """Draw a run up to where it diverged; a cross beyond the limits stands at their edge."""
     points = [(step, scale * v) for step, v in run.curve(metric).items() if v is not None]
     if points:
         axis.plot(*zip(*points, strict=True), color=style["color"], linewidth=0.7)
-        axis.plot(*points[-1], "x", color=style["color"], markersize=6, markeredgewidth=1.5)
+        step, last = points[-1]
+        at = float(np.clip(last, *limits)) if limits else last
+        look = {"color": style["color"], "markersize": 6, "markeredgewidth": 1.5}
+        axis.plot(step, at, "x", clip_on=False, **look)
+
+
+def _limits(axes: Iterable["Axes"], metric: str) -> tuple[float, float] | None:
+    """Limits that hold every mean drawn on `axes`; of an accuracy, those after a fifth of training:
+    the arms differ there.
+    """
+    curves = [line.get_xydata() for axis in axes for line in axis.lines]
+    if not curves:
+        return None
+    loss = metric.endswith("loss")
+    early = 0 if loss else 0.2 * max(curve[-1, 0] for curve in curves)
+    late = [y for curve in curves for x, y in curve if x >= early]
+    low, high = min(late), max(late)
+    if loss and low > 0:  # on a logarithmic scale
+        return low / 1.3, high * 1.3
+    margin = 0.05 * (high - low) or 1
+    return low - margin, high + margin
 
 
 def _log_scale(axis: "Axes") -> None:
@@ -102,18 +161,6 @@ def _log_scale(axis: "Axes") -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 1)))
     axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _leave_out_rise(axis: "Axes") -> None:
-    """Start the axis at the least value after a fifth of training: the arms differ above it."""
-    curves = [line.get_xydata() for line in axis.lines]
-    if not curves:
-        return
-    early = 0.2 * max(curve[-1, 0] for curve in curves)
-    late = [y for curve in curves for x, y in curve if x >= early]
-    low, high = min(late), max(late)
-    margin = 0.05 * (high - low) or 1
-    axis.set_ylim(low - margin, high + margin)
 
 
 def _chance_line(axis: "Axes", metric: str, settings: dict[str, Any], scale: float) -> None:

@@ -1,9 +1,12 @@
 """How every plot looks: size, palette, type, and the rendering to PNG."""
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from research.report.design import Design, spell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +37,8 @@ STYLE = {
 }
 
 
-def styles(arms: list[str], baseline: str | None) -> dict[str, dict[str, Any]]:
-    """Give each arm a colour, a line and a marker; the baseline is black and solid."""
+def styles(arms: Sequence[Any], baseline: Any) -> dict[Any, dict[str, Any]]:
+    """Give each arm (or group) a colour, a line and a marker; the baseline is black and solid."""
     others = [arm for arm in arms if arm != baseline]
     chosen = {
         arm: {
@@ -48,6 +51,17 @@ def styles(arms: list[str], baseline: str | None) -> dict[str, dict[str, Any]]:
     return chosen | {baseline: {"color": BASELINE, "linestyle": "-", "marker": MARKERS[0]}}
 
 
+def facet(design: Design, most: int = 4) -> dict[str, list[str]]:
+    """The arms at each level of a design's one axis, by title; at `most` so many levels."""
+    if not design.axes:
+        return {"": design.arms}
+    (field,) = design.axes
+    levels = design.levels(field)
+    places = np.linspace(0, len(levels) - 1, min(most, len(levels))).round().astype(int)
+    at = {level: [a for a, v in design.factors[field].items() if v == level] for level in levels}
+    return {f"{design.label(field)} {levels[i]:g}": at[levels[i]] for i in places}
+
+
 def new_figure(height: float) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,6 +69,20 @@ def new_figure(height: float) -> "Figure":
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def group_legend(
+    figure: "Figure", design: Design, style: dict[Any, dict[str, Any]], remark: str
+) -> None:
+    """One legend of the groups below all axes."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=spell(g), markersize=4, **style[g]) for g in design.groups]
+    handles.append(Line2D([], [], linestyle="none", label=remark))
+    title = " · ".join(design.label(field) for field in design.names)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(len(handles), 5), title=title
+    )
 
 
 def grid_lines(axis: "Axes", which: str) -> None:

@@ -1,0 +1,105 @@
+"""What the arms of an experiment cross: axes of numbers, and groups of names."""
+
+import dataclasses
+import functools
+from typing import Any
+
+from research.report.wording import short
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """The factors of an experiment; one that declares none has its arms for a factor.
+
+    An *axis* is a factor whose levels are numbers, such as depth or learning rate; a *group* is one
+    combination of the levels of all others. Every arm is one group at one place on the axes.
+
+    Attributes:
+        factors: field → arm → its level.
+        baseline: the arm that the others are compared with.
+    """
+
+    factors: dict[str, dict[str, Any]]
+    baseline: str | None
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> "Design":
+        """Read it from experiment.json or summary.json."""
+        declared = {
+            field: {arm: _level(value) for arm, value in levels.items() if arm in record["arms"]}
+            for field, levels in (record.get("factors") or {}).items()
+        }
+        return cls(declared or {"arm": {a: a for a in record["arms"]}}, record.get("baseline"))
+
+    @functools.cached_property
+    def arms(self) -> list[str]:
+        """Every arm."""
+        return list(next(iter(self.factors.values())))
+
+    @functools.cached_property
+    def axes(self) -> list[str]:
+        """The fields whose levels are all numbers."""
+        return [f for f, levels in self.factors.items() if all(map(_is_number, levels.values()))]
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The other fields."""
+        return [field for field in self.factors if field not in self.axes]
+
+    def levels(self, field: str) -> list[Any]:
+        """The levels of a field: numbers in order; names as declared, the baseline's first."""
+        found = list(dict.fromkeys(self.factors[field].values()))
+        if field in self.axes:
+            return sorted(found)
+        first = self.factors[field].get(self.baseline)
+        return sorted(found, key=lambda level: level != first)
+
+    def place(self, arm: str) -> tuple[float, ...]:
+        """Where an arm stands on the axes."""
+        return tuple(self.factors[field][arm] for field in self.axes)
+
+    def group(self, arm: str) -> tuple[str, ...]:
+        """The group that an arm is of."""
+        return tuple(self.factors[field][arm] for field in self.names)
+
+    @functools.cached_property
+    def groups(self) -> list[tuple[str, ...]]:
+        """Every group, in order of the arms."""
+        return list(dict.fromkeys(map(self.group, self.arms)))
+
+    @property
+    def base(self) -> tuple[str, ...] | None:
+        """The baseline's group, None where it is none of the arms."""
+        return self.group(self.baseline) if self.baseline in self.arms else None
+
+    def find(self, group: tuple[str, ...], place: tuple[float, ...]) -> str | None:
+        """The arm of that group at that place, None where there is none."""
+        return self._arms.get((group, place))
+
+    def reference(self, arm: str) -> str | None:
+        """What an arm is compared with: the baseline's group at the same place on the axes."""
+        if self.base is None:
+            return None
+        found = self.find(self.base, self.place(arm))
+        return None if found == arm else found
+
+    def label(self, field: str) -> str:
+        """The name of a field for a reader; the whole of it where the short one is not unique."""
+        return field if [short(f) for f in self.factors].count(short(field)) > 1 else short(field)
+
+    @functools.cached_property
+    def _arms(self) -> dict[tuple, str]:
+        return {(self.group(arm), self.place(arm)): arm for arm in self.arms}
+
+
+def spell(group: tuple[str, ...]) -> str:
+    """Name a group: "batch · identity"."""
+    return " · ".join(group)
+
+
+def _level(value: Any) -> Any:
+    return value if _is_number(value) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

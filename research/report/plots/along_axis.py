@@ -1,0 +1,77 @@
+"""Every metric along the one axis of a design: a degradation curve, a learning-rate sweep."""
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from research.report.design import spell
+from research.report.plots.style import Plot, grid_lines, group_legend, new_figure, styles
+from research.report.runs import Experiment
+from research.report.summary import chance
+from research.report.wording import is_share, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def along_axis(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
+    """Every panel's metric along the axis of a design with one: mean and interval by group."""
+    design = experiment.design
+    if len(design.axes) != 1:
+        return None
+    panels, field = summary["panels"], design.axes[0]
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(2.3 * lines + 0.4)
+    axes = figure.subplots(lines, columns, squeeze=False).flat
+    style = styles(design.groups, design.base)
+    rows = []
+    for axis, panel in itertools.zip_longest(axes, panels):
+        if panel is None:
+            axis.set_axis_off()
+            continue
+        scale = 100 if is_share(panel["metric"]) else 1
+        for i, group in enumerate(design.groups):
+            shift = (i - (len(design.groups) - 1) / 2) * 0.09  # so that intervals stay apart
+            drawn = []
+            for position, level in enumerate(design.levels(field)):
+                arm = design.find(group, (level,))
+                entry = panel["arms"].get(arm) if arm else None
+                if entry is None or entry["mean"] is None:
+                    continue
+                mean = scale * entry["mean"]
+                low, high = (scale * bound for bound in entry["ci95"] or [entry["mean"]] * 2)
+                drawn.append((position + shift, mean, mean - low, high - mean))
+                rows.append(
+                    {"metric": panel["metric"], "group": spell(group), field: level}
+                    | {key: entry[key] for key in ("n", "diverged", "mean")}
+                    | {"ci95_low": low / scale, "ci95_high": high / scale}
+                )
+            if drawn:
+                x, y, below, above = np.array(drawn).T
+                bar = {"capsize": 2, "elinewidth": 1, "markersize": 4}
+                axis.errorbar(x, y, (below.clip(0), above.clip(0)), **bar, **style[group])
+        names = [f"{level:g}" for level in design.levels(field)]
+        axis.set_xticks(range(len(names)), names)
+        axis.set(xlabel=design.label(field), ylabel=with_unit(panel["metric"], summary))
+        _keep_in_range(axis, panel, scale)
+        grid_lines(axis, "y")
+        level = chance(panel["metric"], experiment.settings)
+        if level is not None:
+            axis.axhline(scale * level, color="0.5", linewidth=0.8, linestyle=":")
+            where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            look = {"fontsize": 8, "color": "0.4", "va": "top"}
+            axis.annotate("chance", (0, scale * level), (2, -1), **where, **look)
+    group_legend(figure, design, style, "bar: 95 % interval over seeds")
+    return figure, rows
+
+
+def _keep_in_range(axis: "Axes", panel: dict[str, Any], scale: float) -> None:
+    """Leave out of the view what an interval claims beyond 0 or 100 %."""
+    if is_share(panel["metric"]):
+        low, high = axis.get_ylim()
+        margin = 0.03 * scale
+        axis.set_ylim(max(low, -margin), min(high, scale + margin))
+    elif panel["metric"].endswith("/loss"):
+        axis.set_ylim(bottom=max(axis.get_ylim()[0], 0))

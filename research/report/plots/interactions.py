@@ -1,0 +1,100 @@
+"""The interaction plot of a factorial design: lines that are not parallel are interactions."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from research.report.design import Design
+from research.report.plots.style import Plot, grid_lines, new_figure, styles
+from research.report.runs import Experiment
+from research.report.summary import chance
+from research.report.wording import is_share, with_unit
+
+
+def interactions(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
+    """The first panel of a design of two or more factors without axes, every seed shown.
+
+    The first factor makes the lines, the second the horizontal axis, the others the panels.
+    """
+    design = experiment.design
+    if design.axes or len(design.names) < 2:
+        return None
+    panel = summary["panels"][0]
+    scale = 100 if is_share(panel["metric"]) else 1
+    line_field, x_field, *others = design.names
+    facets = list(itertools.product(*(design.levels(field) for field in others)))
+    columns = min(3, len(facets))
+    lines = -(-len(facets) // columns)
+    figure = new_figure(2.6 * lines + 0.4)
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    levels, xs = design.levels(line_field), design.levels(x_field)
+    style, rows = styles(levels, levels[0]), []
+    for axis, facet in zip(axes.flat, facets, strict=False):
+        for i, level in enumerate(levels):
+            shift = (i - (len(levels) - 1) / 2) * 0.1
+            drawn = []
+            for position, x in enumerate(xs):
+                arm = design.find((level, x, *facet), ())
+                entry = panel["arms"].get(arm) if arm else None
+                if entry is None or entry["mean"] is None:
+                    continue
+                seeds = {s: v for s, v in entry["seeds"].items() if v is not None}
+                axis.plot(
+                    [position + shift] * len(seeds),
+                    [scale * value for value in seeds.values()],
+                    *("o",),
+                    markersize=3,
+                    markerfacecolor="none",
+                    markeredgewidth=0.6,
+                    markeredgecolor=style[level]["color"],
+                    alpha=0.7,
+                )
+                low, high = entry["ci95"] or [entry["mean"]] * 2
+                drawn.append((position + shift, *(scale * v for v in (entry["mean"], low, high))))
+                rows += [
+                    {
+                        "metric": panel["metric"],
+                        **dict(zip(design.names, (level, x, *facet), strict=True)),
+                    }
+                    | {"seed": seed, "value": value}
+                    for seed, value in seeds.items()
+                ]
+            if drawn:
+                place, mean, low, high = np.array(drawn).T
+                bar = {"capsize": 2.5, "elinewidth": 1.2, "markersize": 5}
+                axis.errorbar(place, mean, (mean - low, high - mean), **bar, **style[level])
+        axis.set_xticks(range(len(xs)), xs)
+        axis.set_xlim(-0.4, len(xs) - 0.6)
+        axis.set_title(_facet_title(design, others, facet))
+        grid_lines(axis, "y")
+        guess = chance(panel["metric"], experiment.settings)
+        if guess is not None:
+            axis.axhline(scale * guess, color="0.5", linewidth=0.8, linestyle=":")
+    if is_share(panel["metric"]):
+        low, high = axes.flat[0].get_ylim()
+        axes.flat[0].set_ylim(max(low, -3), min(high, 103))
+    for axis in axes.flat[len(facets) :]:
+        axis.set_axis_off()
+    for axis in axes[-1]:
+        axis.set_xlabel(design.label(x_field))
+    for axis in axes[:, 0]:
+        axis.set_ylabel(with_unit(panel["metric"], summary))
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], label=level, markersize=5, **style[level]) for level in levels]
+    circle = {"linestyle": "none", "marker": "o", "markerfacecolor": "none", "color": "0.4"}
+    handles.append(Line2D([], [], markersize=3, label="one seed", **circle))
+    handles.append(Line2D([], [], linestyle="none", label="bar: mean and 95 % interval"))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        title=design.label(line_field),
+    )
+    return figure, rows
+
+
+def _facet_title(design: Design, fields: list[str], levels: tuple[str, ...]) -> str:
+    pairs = zip(fields, levels, strict=True)
+    return ", ".join(f"{design.label(field)}: {level}" for field, level in pairs)

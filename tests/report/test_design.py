@@ -1,0 +1,57 @@
+"""Factors: axes, groups, and what an arm is compared with."""
+
+import pytest
+from factorial_workdir import factors_of
+
+from research.experiment import cross, levels
+from research.report.design import Design, spell
+
+ARMS = cross(
+    levels("model.norm", "batch", "none"),
+    levels("model.skip", "identity", "none"),
+    levels("model.depth", 20, 8, prefix="d"),
+)
+FIELDS = ("model.norm", "model.skip", "model.depth")
+
+
+@pytest.fixture
+def design():
+    record = {"arms": list(ARMS), "baseline": "none-none-d8", "factors": factors_of(ARMS, FIELDS)}
+    return Design.of(record)
+
+
+def test_numbers_make_axes_and_names_make_groups(design):
+    assert design.axes == ["model.depth"] and design.names == ["model.norm", "model.skip"]
+    assert design.levels("model.depth") == [8, 20]
+    assert design.levels("model.norm") == ["none", "batch"]  # the baseline's first
+    assert design.groups[0] == ("batch", "identity") and len(design.groups) == 4
+    assert spell(design.groups[0]) == "batch · identity"
+    assert design.label("model.depth") == "depth"
+
+
+def test_the_reference_is_the_baselines_group_at_the_same_place(design):
+    assert design.reference("batch-identity-d20") == "none-none-d20"
+    assert design.reference("none-identity-d8") == "none-none-d8"
+    assert design.reference("none-none-d20") is None
+    assert design.find(("batch", "none"), (8,)) == "batch-none-d8"
+    assert design.find(("batch", "none"), (32,)) is None
+
+
+def test_without_factors_the_arms_are_the_groups():
+    design = Design.of({"arms": ["a", "b"], "baseline": "a"})
+    assert design.axes == [] and design.groups == [("a",), ("b",)] and design.names == ["arm"]
+    assert design.reference("b") == "a" and design.reference("a") is None
+    assert Design.of({"arms": ["b"], "baseline": "a"}).reference("b") is None
+
+
+def test_arms_that_were_not_run_are_no_part_of_it():
+    few = [arm for arm in ARMS if arm.endswith("d8")]
+    design = Design.of({"arms": few, "baseline": None, "factors": factors_of(ARMS, FIELDS)})
+    assert design.arms == few and design.levels("model.depth") == [8] and design.base is None
+
+
+def test_a_short_name_that_two_fields_share_is_written_out():
+    factors = {"optimizer.name": {"a": "sgd"}, "optimizer.schedule.name": {"a": "cosine"}}
+    assert Design(factors, "a").label("optimizer.name") == "optimizer"
+    factors = {"model.name": {"a": "x"}, "other.model.name": {"a": "y"}}
+    assert Design(factors, "a").label("model.name") == "model.name"

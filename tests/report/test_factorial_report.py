@@ -1,0 +1,171 @@
+"""The report of designs with none, one and two axes, against numbers from the files."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from factorial_workdir import write_factorial
+from synthetic_workdir import ARMS as NORMS
+
+from research.experiment import cross, levels
+from research.report import publish, report, table
+from research.report.runs import read_experiment
+from research.report.summary import summarise
+from research.report.tables import effects_table, map_tables
+
+DEPTHS = (8, 20, 32, 44, 56)
+SKIP, DEPTH, RATE = "model.skip", "model.depth", "optimizer.learning_rate"
+CROSSED = {
+    "none": (
+        cross(levels("model.norm", *NORMS[:2]), levels(SKIP, "none", "identity")),
+        ("model.norm", SKIP),
+        "none-none",
+    ),
+    "one": (
+        cross(levels(DEPTH, *DEPTHS, prefix="d"), levels(SKIP, "none", "identity")),
+        (DEPTH, SKIP),
+        "d8-none",
+    ),
+    "two": (
+        cross(
+            levels(SKIP, "none", "identity"),
+            levels(DEPTH, 8, 20, prefix="d"),
+            levels(RATE, 0.01, 0.1, 1.0, prefix="lr"),
+        ),
+        (SKIP, DEPTH, RATE),
+        "none-d8-lr0.01",
+    ),
+}
+PLOTS = {
+    "none": {"interactions", "effects", "final", "learning_curves", "gradient_norm"},
+    "one": {"along_axis", "learning_curves", "gradient_profile"},
+    "two": {"heat_map"},
+}
+
+
+@pytest.fixture(scope="module")
+def workdirs(tmp_path_factory):
+    return {
+        name: write_factorial(
+            tmp_path_factory.mktemp(name),
+            *crossed,
+            diverged={("d56-none", 1), ("d56-none", 2)},
+            panels=[
+                {"metric": "test/accuracy", "direction": "max"},
+                {"metric": "test/loss", "direction": "min"},
+                {"metric": "diverged", "direction": "min"},
+            ],
+        )
+        for name, crossed in CROSSED.items()
+    }
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("axes", CROSSED)
+def test_each_design_has_its_plots_and_their_data(workdirs, axes):
+    made = report(workdirs[axes])
+    assert {path.stem for path in made.glob("*.png")} == PLOTS[axes]
+    page = (made / "index.html").read_text()
+    for name in PLOTS[axes]:
+        assert len(rows_of(made / f"{name}.csv")) > 3
+        assert f'<a download="{name}.csv" href="data:text/csv;base64,' in page
+        assert f"[data]({name}.csv)" in (made / "report.md").read_text()
+
+
+def test_along_the_axis_an_arm_is_compared_with_the_baseline_at_its_place(workdirs):
+    summary = summarise(read_experiment(workdirs["one"]))
+    accuracy = summary["panels"][0]["arms"]
+    entry, other = accuracy["d32-identity"], accuracy["d32-none"]
+    assert entry["reference"] == "d32-none" and other["difference"] is None
+    seeds = np.array([list(e["seeds"].values()) for e in (entry, other)])
+    assert entry["difference"]["mean"] == pytest.approx(np.mean(seeds[0] - seeds[1]))
+    rows = table(summary)
+    assert list(rows[0])[:3] == ["depth", "skip", "n"] and "Δ none (pp)" in rows[0]
+    assert (rows[0]["depth"], rows[0]["skip"], rows[0]["Δ none (pp)"]) == ("8", "none", "–")
+    curve = rows_of(report(workdirs["one"]) / "along_axis.csv")
+    found = next(r for r in curve if r["group"] == "identity" and r[DEPTH] == "32")
+    assert float(found["mean"]) == pytest.approx(entry["mean"])
+
+
+def test_the_share_of_diverged_runs_has_intervals_of_shares(workdirs):
+    summary = summarise(read_experiment(workdirs["one"]))
+    shares = summary["panels"][2]["arms"]
+    assert shares["d56-none"]["mean"] == pytest.approx(2 / 3)
+    assert shares["d56-none"]["ci95"] == pytest.approx([0.2077, 0.9385], abs=1e-4)  # Wilson
+    assert shares["d56-identity"]["mean"] == 0
+    difference = shares["d56-identity"]["difference"]
+    assert difference["mean"] == pytest.approx(-2 / 3)
+    assert difference["ci95"][0] < -2 / 3 < difference["ci95"][1]
+    columns = [row["Δ none (pp)"] for row in table(summary)]
+    assert columns.count("–") == len(DEPTHS)
+    assert summary["panels"][2]["effects"] is None
+
+
+def test_effects_stand_in_the_summary_the_page_and_the_publication(workdirs, tmp_path):
+    summary = json.loads((report(workdirs["none"]) / "summary.json").read_text())
+    rows = effects_table(summary["panels"][0], summary)
+    assert [row["effect"] for row in rows] == [
+        "norm batch", "skip identity", "norm batch × skip identity",
+    ]  # fmt: skip
+    arms = summary["panels"][0]["arms"]
+    means = {arm: entry["mean"] for arm, entry in arms.items()}
+    interaction = (means["batch-identity"] - means["none-identity"]) - (
+        means["batch-none"] - means["none-none"]
+    )
+    assert summary["panels"][0]["effects"][2]["mean"] == pytest.approx(interaction)
+    assert rows[2]["averaged (pp)"].startswith(f"{100 * interaction:+.1f}"[:3].replace("-", "−"))
+    assert "norm batch × skip identity" in (workdirs["none"] / "report/index.html").read_text()
+    (tmp_path / "README.md").write_text(
+        "<!-- results:laptop begin -->\n<!-- results:laptop end -->\n"
+    )
+    publish(workdirs["none"], tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert "Effects on test accuracy" in text and "| norm batch × skip identity |" in text
+
+
+def test_a_map_is_published_as_a_table_for_each_group(workdirs, tmp_path):
+    summary = summarise(read_experiment(workdirs["two"]))
+    maps = map_tables(summary)
+    assert list(maps) == ["none", "identity"]
+    first = maps["identity"][1]
+    assert next(iter(first.values())) == "20" and list(first)[1:] == ["0.01", "0.1", "1"]
+    entry = summary["panels"][0]["arms"]["identity-d20-lr1.0"]
+    assert first["1"].startswith(f"{100 * entry['mean']:.1f}")
+    (tmp_path / "README.md").write_text(
+        "<!-- results:laptop begin -->\n<!-- results:laptop end -->\n"
+    )
+    publish(workdirs["two"], tmp_path)
+    assert "identity: test accuracy (%)" in (tmp_path / "README.md").read_text()
+    heat = rows_of(workdirs["two"] / "report/heat_map.csv")
+    assert len(heat) == 12
+
+
+def test_runs_of_other_code_are_told_apart(workdirs):
+    workdir = workdirs["none"]
+    for i, path in enumerate(sorted(workdir.glob("*/seed_*/result.json"))):
+        result = json.loads(path.read_text())
+        path.write_text(json.dumps(result | {"code": {"sha256": "aaaa" if i else "bbbb"}}))
+    report(workdir)
+    page = (workdir / "report/report.md").read_text()
+    assert "These runs differ in code: sha256 aaaa (11 runs); sha256 bbbb (1 runs)." in page
+
+
+def test_clipping_is_drawn_where_some_run_was_clipped(workdirs):
+    workdir = workdirs["one"]
+    assert not (workdir / "report/clipping.png").exists()
+    for path in workdir.glob("d8-*/seed_*/metrics.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for step, row in enumerate(rows):
+            row |= {"gradient_norm": 2.0**step, "clipped_fraction": float(step > 3)}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = report(workdir)
+    found = {row["arm"]: row for row in rows_of(made / "clipping.csv")}
+    steps = len(rows)
+    assert float(found["d8-none"]["q50"]) == 2.0 ** ((steps - 1) / 2)
+    assert float(found["d8-none"]["clipped_fraction"]) == pytest.approx((steps - 4) / steps)
+    assert found["d20-none"]["q50"] == ""
