@@ -27,13 +27,13 @@ def test_end_to_end(name, scale, tmp_path, capsys):
     config, arms = module.get_config(scale), module.arms(scale)
     chosen = list(config.experiment.arms or arms)[:2]
     shrunk = SHRUNK | SMALL.get(config.model.name, {})
-    set_by_arms = {field for arm in chosen for field in arms[arm]}
-    tuned = config.experiment.tune.field
+    left_alone = {field for arm in chosen for field in arms[arm]} | {*config.experiment.tune.fields}
     study = resolve(
         name,
         scale,
-        overrides={k: v for k, v in shrunk.items() if k not in set_by_arms | {tuned}}
-        | {"experiment.tune.grid": config.experiment.tune.grid[:1]},
+        overrides={k: v for k, v in shrunk.items() if k not in left_alone}
+        | {"experiment.tune.grid": config.experiment.tune.grid[:1]}
+        | {"experiment.tune.seeds": 1, "experiment.baseline": chosen[0]},
         arms=chosen,
         seeds=(0,),
         workdir=str(tmp_path / "w"),

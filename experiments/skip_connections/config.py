@@ -3,10 +3,11 @@
     python launch.py --experiment=skip_connections
 
 Cost: laptop (embedded digits, plain and residual networks of 8 to 56 layers, 16 arms × 5 seeds,
-each arm at its best of eight pairs of learning rate and warm-up) about 12 minutes on 2 cores. The
-gpu scale (CIFAR-10 at 20, 56 and 110 layers, the recipe of He et al. 2015) has not been run yet.
+each arm at its best of eight pairs of learning rate and warm-up, judged by two tuning seeds) about
+20 minutes on 2 cores. The gpu scale (CIFAR-10 at 20, 56 and 110 layers, the recipe of He et al.
+2015) has not been run yet.
 Expected: no difference at 8 layers; the plain network degrades from 20 layers on and hardly trains
-at 56, where every kind of skip still reaches 95 % or more.
+at 56, where a network with skips is still as good as a shallow one.
 """
 
 import itertools
@@ -28,7 +29,8 @@ def get_config(scale):
     config.model.norm = "batch"
     config.optimizer.name = "sgd"
     if scale == "laptop":
-        config.experiment.tune.grid = tuple(itertools.product((0.01, 0.03, 0.1, 0.3), (0.0, 0.1)))
+        config.experiment.tune.grid = tuple(itertools.product((0.003, 0.01, 0.03, 0.1), (0.0, 0.1)))
+        config.experiment.tune.seeds = 2
         config.model.width = 8
         config.optimizer.schedule.name = "cosine"
         config.data.name = "digits"

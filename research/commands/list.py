@@ -1,5 +1,7 @@
 """`--mode=list`: the experiments, their scales and their arms."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from research.experiment import experiments, load
@@ -15,11 +17,14 @@ def list_experiments() -> None:
         for scale in module.scales:
             config, arms = module.get_config(scale), module.arms(scale)
             chosen = config.experiment.arms or tuple(arms)
-            console.print(f"  --scale={scale}: {', '.join(chosen)}", markup=False, soft_wrap=True)
             others = [arm for arm in arms if arm not in chosen]
-            if others:
-                shown = ", ".join(others[:8]) + (", …" if len(others) > 8 else "")
-                console.print(
-                    f"    {len(others)} on request: {shown}", markup=False, soft_wrap=True
-                )
+            lines = [f"  --scale={scale}: {_some(chosen)}"]
+            lines += [f"    {len(others)} on request: {_some(others)}"] if others else []
+            for line in lines:
+                console.print(line, markup=False, soft_wrap=True)
         console.print()
+
+
+def _some(arms: Sequence[str], most: int = 16) -> str:
+    """The names of the first arms, and how many there are if that is not all."""
+    return ", ".join(arms[:most]) + (f", … ({len(arms)} in all)" if len(arms) > most else "")

@@ -169,3 +169,16 @@ def test_clipping_is_drawn_where_some_run_was_clipped(workdirs):
     assert float(found["d8-none"]["q50"]) == 2.0 ** ((steps - 1) / 2)
     assert float(found["d8-none"]["clipped_fraction"]) == pytest.approx((steps - 4) / steps)
     assert found["d20-none"]["q50"] == ""
+
+
+@pytest.mark.parametrize("depths", [(8,), (8, 20), DEPTHS])
+@pytest.mark.parametrize("clips", [("none",), ("none", "value", "global_norm", "adaptive")])
+def test_every_shape_of_design_is_drawn_without_a_warning(tmp_path, depths, clips):
+    kind = "optimizer.clip.kind"
+    arms = cross(levels(DEPTH, *depths, prefix="d"), levels(kind, *clips))
+    report(write_factorial(tmp_path / "one", arms, (DEPTH, kind), next(iter(arms)), steps=10))
+    arms = cross(arms, levels(RATE, *(0.1 * 2**i for i in range(len(depths))), prefix="lr"))
+    fields = (DEPTH, kind, RATE)
+    report(write_factorial(tmp_path / "two", arms, fields, next(iter(arms)), steps=10))
+    arms = cross(levels(SKIP, "none", "identity"), levels(kind, *clips))
+    report(write_factorial(tmp_path / "none", arms, (SKIP, kind), next(iter(arms)), steps=10))

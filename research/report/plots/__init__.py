@@ -42,6 +42,8 @@ def draw(experiment: Experiment, summary: dict[str, Any], directory: Path) -> di
         with matplotlib.rc_context(STYLE):
             made = plot(experiment, summary)
             if made is None:
+                for kind in ("png", "csv"):  # of an earlier report
+                    (directory / f"{name}.{kind}").unlink(missing_ok=True)
                 continue
             figure, rows = made
             drawn[name] = write(directory / f"{name}.png", png(figure))

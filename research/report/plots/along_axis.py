@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from research.report.design import spell
-from research.report.plots.style import Plot, grid_lines, group_legend, new_figure, styles
+from research.report.plots.style import (
+    Plot,
+    chance_line,
+    grid_lines,
+    group_legend,
+    new_figure,
+    styles,
+)
 from research.report.runs import Experiment
 from research.report.summary import chance
 from research.report.wording import is_share, with_unit
@@ -57,12 +64,7 @@ def along_axis(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
         axis.set(xlabel=design.label(field), ylabel=with_unit(panel["metric"], summary))
         _keep_in_range(axis, panel, scale)
         grid_lines(axis, "y")
-        level = chance(panel["metric"], experiment.settings)
-        if level is not None:
-            axis.axhline(scale * level, color="0.5", linewidth=0.8, linestyle=":")
-            where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            look = {"fontsize": 8, "color": "0.4", "va": "top"}
-            axis.annotate("chance", (0, scale * level), (2, -1), **where, **look)
+        chance_line(axis, chance(panel["metric"], experiment.settings), scale)
     group_legend(figure, design, style, "bar: 95 % interval over seeds")
     return figure, rows
 

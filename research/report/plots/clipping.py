@@ -18,7 +18,7 @@ def clipping(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
     rows = [_clipped(experiment, arm) for arm in experiment.arms]
     if not any(row["clipped_fraction"] for row in rows):
         return None
-    figure = new_figure(0.19 * len(rows) + 0.9)
+    figure = new_figure(0.19 * max(4, len(rows)) + 1.0)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     design = experiment.design
     colour = {name: style["color"] for name, style in styles(design.groups, design.base).items()}

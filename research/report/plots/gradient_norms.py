@@ -83,7 +83,7 @@ def gradient_profiles(experiment: Experiment, summary: dict[str, Any]) -> Plot |
         return None
     moments = {"start": steps[0], "middle": steps[len(steps) // 2], "end": steps[-1]}
     facets, rows = facet(design), []
-    figure = new_figure(1.45 * len(facets) + 0.9)
+    figure = new_figure(1.4 * len(facets) + 1.2)
     axes = figure.subplots(len(facets), len(moments), squeeze=False, sharex="row", sharey=True)
     style = styles(design.groups, design.base)
     for line, (title, arms) in zip(axes, facets.items(), strict=True):

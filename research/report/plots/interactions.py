@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from research.report.design import Design
-from research.report.plots.style import Plot, grid_lines, new_figure, styles
+from research.report.plots.style import Plot, chance_line, grid_lines, new_figure, styles
 from research.report.runs import Experiment
 from research.report.summary import chance
 from research.report.wording import is_share, with_unit
@@ -68,12 +68,11 @@ def interactions(experiment: Experiment, summary: dict[str, Any]) -> Plot | None
         axis.set_xlim(-0.4, len(xs) - 0.6)
         axis.set_title(_facet_title(design, others, facet))
         grid_lines(axis, "y")
-        guess = chance(panel["metric"], experiment.settings)
-        if guess is not None:
-            axis.axhline(scale * guess, color="0.5", linewidth=0.8, linestyle=":")
     if is_share(panel["metric"]):
         low, high = axes.flat[0].get_ylim()
         axes.flat[0].set_ylim(max(low, -3), min(high, 103))
+    for axis in axes.flat[: len(facets)]:
+        chance_line(axis, chance(panel["metric"], experiment.settings), scale)
     for axis in axes.flat[len(facets) :]:
         axis.set_axis_off()
     for axis in axes[-1]:

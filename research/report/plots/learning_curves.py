@@ -8,6 +8,7 @@ import numpy as np
 from research.report.plots.style import (
     WIDTH,
     Plot,
+    chance_line,
     facet,
     grid_lines,
     group_legend,
@@ -67,7 +68,7 @@ def learning_curves(experiment: Experiment, summary: dict[str, Any]) -> Plot | N
             if limits:
                 axis.set_ylim(limits)
             grid_lines(axis, "y")
-            _chance_line(axis, metric, experiment.settings, scale)
+            chance_line(axis, chance(metric, experiment.settings), scale)
             if metric == shown[0]:
                 axis.set_title(title)
             if metric == shown[-1] or not design.axes:
@@ -161,23 +162,6 @@ def _log_scale(axis: "Axes") -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5)))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 1)))
     axis.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _chance_line(axis: "Axes", metric: str, settings: dict[str, Any], scale: float) -> None:
-    level = chance(metric, settings)
-    low, high = axis.get_ylim()
-    if level is not None and low < scale * level < high:
-        axis.axhline(scale * level, color="0.5", linewidth=0.8, linestyle=":")
-        axis.annotate(
-            "chance",
-            (1, scale * level),
-            (-1, 2),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color="0.4",
-        )
 
 
 def _legend(figure: "Figure", experiment: Experiment, style: dict[str, dict[str, Any]]) -> None:

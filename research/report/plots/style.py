@@ -90,6 +90,23 @@ def grid_lines(axis: "Axes", which: str) -> None:
     axis.set_axisbelow(True)
 
 
+def chance_line(axis: "Axes", level: float | None, scale: float) -> None:
+    """Mark what guessing would score, where it lies within the limits of the axis."""
+    low, high = axis.get_ylim()
+    if level is not None and low < scale * level < high:
+        axis.axhline(scale * level, color="0.5", linewidth=0.8, linestyle=":")
+        axis.annotate(
+            "chance",
+            (1, scale * level),
+            (-1, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="0.4",
+        )
+
+
 def png(figure: "Figure") -> bytes:
     """Render a figure with a palette of 256 colours: a third of the bytes, no loss to the eye."""
     from PIL import Image
