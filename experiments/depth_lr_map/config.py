@@ -2,10 +2,10 @@
 
     python launch.py --experiment=depth_lr_map
 
-Cost: laptop (embedded digits, 4 depths × 6 learning rates × 2 norms × 2 skips × 5 seeds) about 12
+Cost: laptop (embedded digits, 4 depths × 6 learning rates × 2 norms × 2 skips × 5 seeds) about 11
 minutes on 2 cores. The gpu scale (CIFAR-10, 20 to 110 layers) has not been run yet.
-Expected: the plain network without a norm trains in a corner only; norm and skip each widen it, and
-together they fill the map.
+Expected: without a norm training works in a corner only, skip or no skip; a norm widens it, and a
+norm with a skip fills the map up to a learning rate of 0.1.
 """
 
 from research.config import get_config as defaults

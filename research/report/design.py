@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from research.report.wording import short
@@ -86,6 +87,11 @@ class Design:
     def label(self, field: str) -> str:
         """The name of a field for a reader; the whole of it where the short one is not unique."""
         return field if [short(f) for f in self.factors].count(short(field)) > 1 else short(field)
+
+    def describe(self, levels: Iterable[Any], fields: Iterable[str] | None = None) -> str:
+        """Name levels with their fields, a group's if no `fields` are given: "norm: batch"."""
+        pairs = zip(self.names if fields is None else fields, levels, strict=True)
+        return ", ".join(f"{self.label(field)}: {level}" for field, level in pairs)
 
     @functools.cached_property
     def _arms(self) -> dict[tuple, str]:

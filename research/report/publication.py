@@ -58,7 +58,7 @@ def published_table(summary: dict[str, Any]) -> str:
     if len(Design.of(summary).axes) == 2:
         metric = with_unit(summary["panels"][0]["metric"], summary)
         maps = map_tables(summary).items()
-        parts = [f"{name}: {metric}\n\n{markdown(rows)}" for name, rows in maps]
+        parts = [f"{metric}; {name}\n\n{markdown(rows)}" for name, rows in maps]
     else:
         parts = [markdown(table(summary))]
     if rows := effects_table(summary["panels"][0], summary):

@@ -72,7 +72,7 @@ def map_tables(summary: dict[str, Any]) -> dict[str, Rows]:
     y, x = design.axes
     tables = {}
     for group in design.groups:
-        tables[spell(group)] = [
+        tables[design.describe(group)] = [
             {f"{design.label(y)} \\ {design.label(x)}": f"{row:g}"}
             | {
                 f"{column:g}": NOTHING

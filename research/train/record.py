@@ -123,7 +123,8 @@ def _git() -> dict[str, Any]:
         commit = git("rev-parse", "HEAD")
         # Results and pages are what runs make, not what makes runs.
         changed = git(
-            "status", "--porcelain", "--", ":/research", ":/experiments/*.py", ":/launch.py"
+            *("status", "--porcelain", "--", ":/research", ":/launch.py"),
+            ":(top,glob)experiments/*/config.py",
         )
     except FileNotFoundError:  # no git here
         commit = changed = None

@@ -131,8 +131,8 @@ def test_effects_stand_in_the_summary_the_page_and_the_publication(workdirs, tmp
 def test_a_map_is_published_as_a_table_for_each_group(workdirs, tmp_path):
     summary = summarise(read_experiment(workdirs["two"]))
     maps = map_tables(summary)
-    assert list(maps) == ["none", "identity"]
-    first = maps["identity"][1]
+    assert list(maps) == ["skip: none", "skip: identity"]
+    first = maps["skip: identity"][1]
     assert next(iter(first.values())) == "20" and list(first)[1:] == ["0.01", "0.1", "1"]
     entry = summary["panels"][0]["arms"]["identity-d20-lr1.0"]
     assert first["1"].startswith(f"{100 * entry['mean']:.1f}")
@@ -140,7 +140,7 @@ def test_a_map_is_published_as_a_table_for_each_group(workdirs, tmp_path):
         "<!-- results:laptop begin -->\n<!-- results:laptop end -->\n"
     )
     publish(workdirs["two"], tmp_path)
-    assert "identity: test accuracy (%)" in (tmp_path / "README.md").read_text()
+    assert "test accuracy (%); skip: identity" in (tmp_path / "README.md").read_text()
     heat = rows_of(workdirs["two"] / "report/heat_map.csv")
     assert len(heat) == 12
 

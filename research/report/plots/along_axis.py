@@ -28,7 +28,7 @@ def along_axis(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
     if len(design.axes) != 1:
         return None
     panels, field = summary["panels"], design.axes[0]
-    columns = min(2, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure = new_figure(2.3 * lines + 0.4)
     axes = figure.subplots(lines, columns, squeeze=False).flat
@@ -61,6 +61,7 @@ def along_axis(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
                 axis.errorbar(x, y, (below.clip(0), above.clip(0)), **bar, **style[group])
         names = [f"{level:g}" for level in design.levels(field)]
         axis.set_xticks(range(len(names)), names)
+        axis.set_xlim(-0.4, len(names) - 0.6)
         axis.set(xlabel=design.label(field), ylabel=with_unit(panel["metric"], summary))
         _keep_in_range(axis, panel, scale)
         grid_lines(axis, "y")

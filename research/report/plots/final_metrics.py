@@ -77,6 +77,8 @@ def _span(experiment: Experiment, panel: dict[str, Any], scale: float) -> tuple[
     if not inside:  # every run diverged
         inside = [v for e in panel["arms"].values() for v in e["seeds"].values() if v is not None]
     low, high = (scale * min(inside), scale * max(inside)) if inside else (0.0, 1.0)
+    if is_share(panel["metric"]):  # whatever an interval claims beyond
+        low, high = max(low, 0.0), min(high, scale)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
     return low - margin, high + margin
 

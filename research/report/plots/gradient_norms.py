@@ -100,8 +100,9 @@ def gradient_profiles(experiment: Experiment, summary: dict[str, Any]) -> Plot |
             grid_lines(axis, "y")
             if axis.get_subplotspec().is_first_row():
                 axis.set_title(f"{moment} (step {step})")
+            if axis.get_subplotspec().is_last_row():
+                axis.set_xlabel("layer, from the input on")
         line[0].set_ylabel(title)
-    figure.supxlabel("layer, from the input on", fontsize=9)
     figure.supylabel("gradient norm of the layer", fontsize=9)
     group_legend(figure, design, style, "")
     return figure, rows

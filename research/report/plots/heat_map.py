@@ -54,7 +54,7 @@ def heat_map(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
                 color = "white" if value < middle else "black"
                 text = f"{value:.0f}" if scale == 100 else number(value, 2)
                 axis.annotate(text, (j, i), ha="center", va="center", fontsize=8, color=color)
-        axis.set_title(spell(group))
+        axis.set_title(design.describe(group))
         axis.set_xticks(range(len(xs)), [f"{level:g}" for level in xs])
         axis.set_yticks(range(len(ys)), [f"{level:g}" for level in ys])
         axis.tick_params(length=0)

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from research.report.design import Design
 from research.report.plots.style import Plot, chance_line, grid_lines, new_figure, styles
 from research.report.runs import Experiment
 from research.report.summary import chance
@@ -66,7 +65,7 @@ def interactions(experiment: Experiment, summary: dict[str, Any]) -> Plot | None
                 axis.errorbar(place, mean, (mean - low, high - mean), **bar, **style[level])
         axis.set_xticks(range(len(xs)), xs)
         axis.set_xlim(-0.4, len(xs) - 0.6)
-        axis.set_title(_facet_title(design, others, facet))
+        axis.set_title(design.describe(facet, others))
         grid_lines(axis, "y")
     if is_share(panel["metric"]):
         low, high = axes.flat[0].get_ylim()
@@ -92,8 +91,3 @@ def interactions(experiment: Experiment, summary: dict[str, Any]) -> Plot | None
         title=design.label(line_field),
     )
     return figure, rows
-
-
-def _facet_title(design: Design, fields: list[str], levels: tuple[str, ...]) -> str:
-    pairs = zip(fields, levels, strict=True)
-    return ", ".join(f"{design.label(field)}: {level}" for field, level in pairs)
