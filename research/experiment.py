@@ -24,7 +24,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
-from research.models import MODELS, create_model, switches_of
+from research.models import MODELS, create_model, defaults_of, switches_of
 from research.train.history import score
 from research.train.program import model_switches
 from research.train.record import Run
@@ -100,13 +100,19 @@ def cross(*factors: Levels) -> dict[str, dict[str, Any]]:
         >>> list(cross(levels("model.norm", "none", "batch"), levels("model.depth", 8, prefix="d")))
         ['none-d8', 'batch-d8']
     """
-    combinations = itertools.product(*(factor.items() for factor in factors))
-    return {
-        "-".join(name for name, _ in chosen): {
-            k: v for _, change in chosen for k, v in change.items()
-        }
-        for chosen in combinations
-    }
+    arms: dict[str, dict[str, Any]] = {}
+    for chosen in itertools.product(*(factor.items() for factor in factors)):
+        name = "-".join(level for level, _ in chosen)
+        if name in arms:
+            raise UserError(
+                f"cross: found two arms {name!r}, expected names that differ when joined"
+            )
+        arms[name] = {}
+        for _, change in chosen:
+            if twice := arms[name].keys() & change.keys():
+                raise UserError(f"cross: found {twice.pop()} in two factors, expected it in one")
+            arms[name] |= change
+    return arms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,11 +210,21 @@ class Study:
 
     def factors(self) -> dict[str, dict[str, Any]]:
         """Return what the arms cross: field → arm → its value."""
-        flat = {arm: flatten(plain(config)) for arm, config in self.configs.items()}
+        flat = {arm: flatten(plain(resolved(config))) for arm, config in self.configs.items()}
         return {
             field: {arm: config[field] for arm, config in flat.items()}
             for field in self.settings.factors
         }
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """Return a copy in which the model's own defaults stand for switches that are not set."""
+    config = config.copy_and_resolve_references()
+    defaults = defaults_of(config.model.name) if config.model.name in MODELS else {}
+    for switch, value in config.model.items():
+        if value is None:
+            config.model[switch] = defaults.get(switch)
+    return config
 
 
 def tuning_grid(settings: ConfigDict) -> list[dict[str, Any]]:
@@ -224,7 +240,7 @@ def spell(point: Mapping[str, Any]) -> str:
 
 
 def _sum_up(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the worst status of some tuning runs, and the means of what all measured."""
+    """Return whether a tuning run diverged, the code of all, and the means of what all measured."""
     diverged = any(result["status"] == "diverged" for result in results)
     shared = set.intersection(*(set(result["metrics"]) for result in results))
     means = {
@@ -233,8 +249,9 @@ def _sum_up(results: list[dict[str, Any]]) -> dict[str, Any]:
         if name.startswith("validation/")
         for values in [[result["metrics"][name] for result in results]]
     }
+    code = sorted({result.get("code", {}).get("sha256", "unknown") for result in results})
     status = "diverged" if diverged else results[0]["status"]
-    return {"status": status, "runs": len(results), "metrics": means}
+    return {"status": status, "runs": len(results), "code": code, "metrics": means}
 
 
 def _merit(row: dict[str, Any]) -> tuple[bool, tuple[float, float]]:
@@ -299,8 +316,16 @@ def resolve(
         workdir=Path(workdir or f"runs/{name}-{scale}"),
     )
     _check_distinct(study)
+    _check_factors(study)
     for run in study.tuning_runs():
         validate(run.config, "experiment.tune.grid")
+        if any(field.startswith("model.") for field in config.experiment.tune.fields):
+            create_model(run.config.model.name, **model_switches(run.config))
+        if run.seed in study.seeds:
+            raise UserError(
+                f"experiment.tune.seed: found {run.seed}, a seed that is reported too, expected "
+                "seeds of its own for tuning"
+            )
     return study
 
 
@@ -332,7 +357,8 @@ def _ask(module: ModuleType, scale: str) -> tuple[ConfigDict, dict[str, dict[str
             f"{module.__file__}: arms: found {arms!r}, expected a dict of dicts, by name"
         )
     for arm, changes in arms.items():
-        if not re.fullmatch(r"\w[\w.+=-]*", arm) or arm == "report":  # they name folders
+        named = isinstance(arm, str) and re.fullmatch(r"\w[\w.+=-]*", arm)
+        if not named or arm == "report":  # they name folders
             raise UserError(
                 f"{module.__file__}: arms: found {arm!r}, expected a name of letters, digits and "
                 "_ . + = -, other than 'report'"
@@ -367,12 +393,16 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
         for field in fields:
             if field not in flatten(config):
                 raise unknown(name, field, flatten(config))
-    for point in config.experiment.tune.grid:
-        values = len(point) if isinstance(point, tuple) else 1
-        if values != len(config.experiment.tune.fields):
+            if field.startswith("experiment.") or field == "train.devices":
+                raise UserError(f"{name}: found {field}, which is one for all arms")
+        if len({*fields}) < len(fields):
+            raise UserError(f"{name}: found {', '.join(fields)}, expected each field once")
+    tune = config.experiment.tune
+    for point in tune.grid:
+        if (len(point) if isinstance(point, tuple) else 1) != len(tune.fields):
             raise UserError(
-                f"experiment.tune.grid: found {point!r}, expected a value for each of "
-                + ", ".join(config.experiment.tune.fields)
+                f"experiment.tune.grid: found {point!r}, expected a tuple of values for "
+                f"({', '.join(tune.fields)}), the experiment.tune.fields"
             )
     panels = config.experiment.panels
     if not panels:
@@ -386,6 +416,7 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
 
 def _leave_untuned(tune: ConfigDict, fixed: Iterable[str]) -> None:
     """Take the fields that are `fixed` out of the grid."""
+    fixed = {*fixed, *LENGTHS} if {*fixed} & {*LENGTHS} else fixed
     kept = [i for i, field in enumerate(tune.fields) if field not in fixed]
     if len(kept) < len(tune.fields):
         points = (point if isinstance(point, tuple) else (point,) for point in tune.grid)
@@ -394,12 +425,31 @@ def _leave_untuned(tune: ConfigDict, fixed: Iterable[str]) -> None:
 
 
 def _check_distinct(study: Study) -> None:
-    seen: dict[tuple[str, bool], str] = {}
+    seen: dict[tuple[str, str], str] = {}
     for arm, config in study.configs.items():
-        twin = seen.setdefault((repr(plain(config)), study.tuned(arm)), arm)
+        twin = seen.setdefault((repr(plain(resolved(config))), repr(study.points(arm))), arm)
         if twin != arm:
             raise UserError(
                 f"arms {twin} and {arm}: both resolve to the same config, expected a difference"
+            )
+
+
+def _check_factors(study: Study) -> None:
+    """Check that the factors tell the arms apart, where any are declared."""
+    factors, seen = study.factors(), {}
+    for arm in study.configs if factors else ():
+        for field in factors:
+            if any(field in point for point in study.points(arm)):
+                raise UserError(
+                    f"experiment.factors: found {field}, over which arm {arm} is tuned, expected "
+                    "fields that the arms set"
+                )
+        at = ", ".join(f"{field}={levels[arm]}" for field, levels in factors.items())
+        twin = seen.setdefault(at, arm)
+        if twin != arm:
+            raise UserError(
+                f"experiment.factors: found arms {twin} and {arm} both at {at}, expected the "
+                "fields in which they differ to be among the factors"
             )
 
 

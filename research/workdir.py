@@ -137,13 +137,8 @@ def read(workdir: Path) -> dict[str, Any] | None:
 
 def describe(study: Study, dataset: Dataset, command: str) -> None:
     """Write experiment.json: the study, joined with what earlier launches ran here."""
-    before = read(study.workdir) or {
-        "arms": [],
-        "arms_changes": {},
-        "factors": {},
-        "seeds": [],
-        "command": "",
-    }
+    before = {"arms": [], "arms_changes": {}, "factors": {}, "seeds": [], "command": ""}
+    before |= read(study.workdir) or {}
     settings = study.settings
     chance = 1 / dataset.num_classes
     tune = {"grid": tuning_grid(settings), "select": "validation/accuracy"}
@@ -173,9 +168,10 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
 
 
 def reframe(study: Study) -> None:
-    """Rewrite how experiment.json says its runs are compared: the baseline and the panels."""
+    """Rewrite how experiment.json says its runs are compared: baseline, panels and factors."""
     record = read(study.workdir)
     frame = {"baseline": study.settings.baseline, "panels": panels(study)}
+    frame["factors"] = study.factors()
     write_json(study.workdir / "experiment.json", record | frame)
 
 

@@ -278,10 +278,14 @@ def test_crossing_levels_makes_every_combination():
 
 
 def test_factors_are_the_values_that_the_arms_resolve_to(question):
-    study = resolve(question(("seeds = 2", 'factors = ("model.hidden",)')), "laptop")
+    factors = '("model.hidden", "optimizer.clip.kind")'
+    path = question(("seeds = 2", f"factors = {factors}"))
+    study = resolve(path, "laptop", arms=["narrow", "wide", "wide_clipped"])
     assert study.factors() == {
-        "model.hidden": {"narrow": [4], "wide": [16], "wide_long": [16], "wide_clipped": [16]}
+        "model.hidden": {"narrow": [4], "wide": [16], "wide_clipped": [16]},
+        "optimizer.clip.kind": {"narrow": "none", "wide": "none", "wide_clipped": "value"},
     }
+    refused("experiment.factors", "wide and wide_long", "clip.kind=none", experiment=path)
 
 
 def test_a_tuned_arm_and_one_fixed_at_the_default_are_distinct(question):

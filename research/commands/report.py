@@ -24,14 +24,14 @@ def show_report(workdir: Path) -> None:
 
 
 def report_again(study: Study, overrides: Mapping[str, Any]) -> None:
-    """Report on the study's workdir, against another baseline or by other panels where asked.
+    """Report on the study's workdir, by another baseline, other panels or factors where asked.
 
     Raises:
         UserError: nothing was run there; an override that the finished runs cannot follow, or one
             for another experiment's runs.
     """
-    frame = {"experiment.baseline", "experiment.panels"}
-    if frame & overrides.keys():
+    frame = {"experiment.baseline", "experiment.panels", "experiment.factors"}
+    if frame & overrides.keys() and workdirs.read(study.workdir):
         workdirs.check_owner(study)
         workdirs.reframe(study)
     show_report(study.workdir)

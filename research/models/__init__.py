@@ -56,9 +56,15 @@ def create_model(name: str, /, **switches: Any) -> nn.Module:
 
 def switches_of(name: str) -> tuple[str, ...]:
     """The switches that `create_model(name)` takes, but for those its name already fixes."""
+    fixed = getattr(MODELS[name], "keywords", {})
+    return tuple(switch for switch in defaults_of(name) if switch not in fixed)
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The value that each switch of `create_model(name)` has where none is given."""
     factory = MODELS[name]
     module, fixed = (
-        (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, ())
+        (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
     )
-    names = (field.name for field in dataclasses.fields(module))
-    return tuple(n for n in names if n not in {"parent", "name", *fixed})
+    fields = {f.name: f.default for f in dataclasses.fields(module)}
+    return {k: v for k, v in fields.items() if k not in ("parent", "name")} | fixed

@@ -7,6 +7,8 @@ from typing import Any
 
 from research.report.wording import short
 
+COLUMNS = ("n", "seed", "status", "steps", "parameters")
+
 
 @dataclasses.dataclass(frozen=True)
 class Design:
@@ -25,12 +27,21 @@ class Design:
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Design":
-        """Read it from experiment.json or summary.json."""
-        declared = {
-            field: {arm: _level(value) for arm, value in levels.items() if arm in record["arms"]}
-            for field, levels in (record.get("factors") or {}).items()
+        """Read it from experiment.json or summary.json.
+
+        Factors that do not tell every arm from every other are none: an earlier launch may have
+        run arms of which they say nothing.
+        """
+        arms, declared = list(record["arms"]), record.get("factors") or {}
+        factors = {
+            field: _levels({arm: levels[arm] for arm in arms if arm in levels})
+            for field, levels in declared.items()
         }
-        return cls(declared or {"arm": {a: a for a in record["arms"]}}, record.get("baseline"))
+        cells = {tuple(levels.get(arm) for levels in factors.values()) for arm in arms}
+        known = all(len(levels) == len(arms) for levels in factors.values())
+        if not (factors and known and len(cells) == len(arms)):
+            factors = {"arm": {arm: arm for arm in arms}}
+        return cls(factors, record.get("baseline"))
 
     @functools.cached_property
     def arms(self) -> list[str]:
@@ -78,15 +89,26 @@ class Design:
         return self._arms.get((group, place))
 
     def reference(self, arm: str) -> str | None:
-        """What an arm is compared with: the baseline's group at the same place on the axes."""
+        """What an arm is compared with: the baseline's group at the same place on the axes.
+
+        Where all factors are axes there are no groups, and it is the baseline itself.
+        """
         if self.base is None:
             return None
-        found = self.find(self.base, self.place(arm))
+        found = self.find(self.base, self.place(arm)) if self.names else self.baseline
         return None if found == arm else found
 
+    @property
+    def base_name(self) -> str:
+        """The name of what arms are compared with."""
+        return spell(self.base) if self.names else self.baseline
+
     def label(self, field: str) -> str:
-        """The name of a field for a reader; the whole of it where the short one is not unique."""
-        return field if [short(f) for f in self.factors].count(short(field)) > 1 else short(field)
+        """The name of a field for a reader; the whole of it where the short one is not unique, or
+        is that of a column of its own in the tables.
+        """
+        taken = [*COLUMNS, *map(short, self.factors)].count(short(field)) > 1
+        return field if taken else short(field)
 
     def describe(self, levels: Iterable[Any], fields: Iterable[str] | None = None) -> str:
         """Name levels with their fields, a group's if no `fields` are given: "norm: batch"."""
@@ -103,8 +125,11 @@ def spell(group: tuple[str, ...]) -> str:
     return " · ".join(group)
 
 
-def _level(value: Any) -> Any:
-    return value if _is_number(value) else str(value)
+def _levels(values: dict[str, Any]) -> dict[str, Any]:
+    """Numbers where all are; what is printed of them otherwise (None, lists, a mixture)."""
+    return (
+        values if all(map(_is_number, values.values())) else {a: str(v) for a, v in values.items()}
+    )
 
 
 def _is_number(value: Any) -> bool:

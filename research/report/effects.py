@@ -4,8 +4,9 @@ A linear model with treatment contrasts, fitted by ordinary least squares: one c
 level of a factor but the baseline's, and one for every product of such levels of several factors.
 A coefficient is what a level does where all else is at the baseline; averaged over the levels of
 the other factors it is the effect that analyses of variance speak of. Both are reported. Standard
-errors are robust to cells of unequal variance (HC3: MacKinnon & White 1985), as cells are where
-some train and some do not.
+errors are robust to cells of unequal variance (HC2: MacKinnon & White 1985), as cells are where
+some train and some do not, and each contrast has the degrees of freedom of the cells that it rests
+on (Satterthwaite 1946): a difference of two cells is Welch's t test. Seeds count as independent.
 """
 
 import itertools
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from research.report.design import Design
-from research.report.statistics import holm
+from research.report.statistics import holm, t_interval, t_p_value
 
 
 def effects(
@@ -55,7 +56,21 @@ def effects(
         float,
     )
     rows = np.repeat(coding, [len(own) for own in observed], axis=0)
-    fit = OLS(np.concatenate(observed), rows).fit(cov_type="HC3", use_t=True)
+    fit = OLS(np.concatenate(observed), rows).fit(cov_type="HC2")
+    sizes = np.array([len(own) for own in observed])
+    noise = np.array([np.var(own, ddof=1) for own in observed]) / sizes  # of each cell's mean
+
+    def contrast(cell_weights: np.ndarray) -> dict[str, Any]:
+        """Estimate a weighted sum of cells; no test where its cells do not vary at all."""
+        weights = cell_weights @ coding  # of the coefficients
+        mean = float(weights @ fit.params)
+        error = float(np.sqrt(weights @ fit.cov_params() @ weights))
+        if error <= 1e-12 * max(1.0, abs(mean)):
+            return {"mean": mean, "ci95": None, "p": None}
+        parts = cell_weights**2 * noise
+        freedom = float(parts.sum() ** 2 / (parts**2 / (sizes - 1)).sum())
+        interval = t_interval(mean, error, freedom)
+        return {"mean": mean, "ci95": interval, "p": t_p_value(mean / error, freedom)}
 
     found = []
     in_order = itertools.chain.from_iterable(  # main effects, then pairs, then triples
@@ -64,8 +79,9 @@ def effects(
         for chosen in itertools.combinations(range(len(fields)), size)
     )
     for term in in_order:
-        averaged = _contrast(fit, _weights(term, first, levels, cells) @ coding)
-        at_baseline = _contrast(fit, np.eye(len(terms))[terms.index(term)])
+        averaged = contrast(_weights(term, first, levels, cells))
+        alone = [[own[0]] if t == own[0] else own for t, own in zip(term, levels, strict=True)]
+        at_baseline = contrast(_weights(term, first, alone, cells))
         named = {f: t for f, t, b in zip(fields, term, first, strict=True) if t != b}
         found.append(
             {"levels": named, **averaged, "p_holm": None}
@@ -78,12 +94,12 @@ def effects(
 
 
 def _weights(term, first, levels, cells) -> np.ndarray:
-    """Weigh the cells: differences along the factors of the term, means along the others."""
+    """Weigh the cells: differences along the factors of the term, means over `levels` of others."""
 
-    def weight(level, baseline, own, cell):
+    def weight(level, baseline, own, at):
         if level == baseline:
-            return 1 / len(own)
-        return float(cell == level) - float(cell == baseline)
+            return float(at in own) / len(own)
+        return float(at == level) - float(at == baseline)
 
     return np.array(
         [
@@ -91,17 +107,6 @@ def _weights(term, first, levels, cells) -> np.ndarray:
             for cell in cells
         ]
     )
-
-
-def _contrast(fit, weights: np.ndarray) -> dict[str, Any]:
-    """Estimate a weighted sum of coefficients; no test where its cells do not vary at all."""
-    error = float(np.sqrt(weights @ fit.cov_params() @ weights))
-    mean = float(weights @ fit.params)
-    if error <= 1e-12 * max(1.0, abs(mean)):
-        return {"mean": mean, "ci95": None, "p": None}
-    test = fit.t_test(weights)
-    low, high = test.conf_int(alpha=0.05)[0]
-    return {"mean": mean, "ci95": [float(low), float(high)], "p": float(test.pvalue)}
 
 
 def _known(values: Mapping[str, float | None]) -> list[float]:

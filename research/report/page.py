@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from research.report.design import Design, spell
+from research.report.design import Design
 from research.report.runs import Experiment
 from research.report.tables import (
     Rows,
@@ -33,7 +33,8 @@ class Block:
 EFFECTS = (
     "A linear model with treatment contrasts. Averaged: over the levels of the other factors. "
     "At the baseline: with the other factors at the baseline's levels. [low, high] are 95 % "
-    "intervals, robust to unequal variances (HC3); p with Holm's correction over the effects."
+    "intervals that allow for unequal variances (HC2, degrees of freedom after Satterthwaite), "
+    "seeds taken as independent; p with Holm's correction over the effects."
 )
 
 CAPTIONS = {
@@ -41,7 +42,8 @@ CAPTIONS = {
     "effects": "Main effects and interactions of a linear model with treatment contrasts.",
     "along_axis": "Final metrics along the axis: mean and 95 % interval over seeds.",
     "heat_map": "The mean over seeds at every place of the map.",
-    "clipping": "The gradient norm before clipping, and how often clipping acted.",
+    "clipping": "The gradient norm before clipping (each value a mean between two logged steps), "
+    "and how often clipping acted, a mean over runs.",
     "gradient_profile": "Gradient norm by layer: geometric mean over seeds.",
     "final": "Final metrics by arm, every seed shown.",
     "learning_curves": "Learning curves: mean over seeds, band from the least to the greatest.",
@@ -55,19 +57,19 @@ def blocks(experiment: Experiment, summary: dict[str, Any], plots: dict[str, Pat
     content = [Block("text", summary["question"])] if summary.get("question") else []
     content += [
         Block("table", table(summary)),
-        Block(
-            "text",
-            "± and [low, high] are 95 % Student t intervals over seeds. " + _comparison(summary),
-        ),
+        Block("text", _comparison(summary["panels"][0], summary)),
     ]
     if remarks := notes(summary):
         content += [Block("heading", "To be known first"), Block("list", remarks)]
-    content += [Block("figure", path, CAPTIONS[name]) for name, path in plots.items()]
+    for name, path in plots.items():
+        kind = next(kind for kind in CAPTIONS if name.startswith(kind))
+        content.append(Block("figure", path, CAPTIONS[kind]))
     for panel in summary["panels"]:
         name = label(panel["metric"], summary)
         content += [
             Block("heading", name[:1].upper() + name[1:]),
             Block("table", panel_table(panel, summary)),
+            Block("text", _comparison(panel, summary)),
         ]
         if rows := effects_table(panel, summary):
             content += [Block("table", rows), Block("text", EFFECTS)]
@@ -132,17 +134,22 @@ def render_html(title: str, content: list[Block]) -> str:
     return _PAGE.format(title=text(title), style=_STYLE, body=body, script=_SCRIPT)
 
 
-def _comparison(summary: dict[str, Any]) -> str:
-    design, shares = Design.of(summary), summary["panels"][0]["metric"] == "diverged"
+def _comparison(panel: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Say what the intervals of a panel are, and what its arms are compared with and how."""
+    design, shares = Design.of(summary), panel["metric"] == "diverged"
+    intervals = (
+        "[low, high] are 95 % intervals of shares: Wilson's, and Newcombe's for differences."
+        if shares
+        else "± and [low, high] are 95 % Student t intervals over seeds."
+    )
     if design.base is None:
-        return "No baseline is among the arms, so none is compared."
+        return f"{intervals} No baseline is among the arms, so none is compared."
     place = " and ".join(design.label(field) for field in design.axes)
-    where = f"it at the same {place}" if place else "that arm"
-    how = "Fisher's exact test" if shares else "the paired t test"
+    where = f" at the same {place}" if place and design.names else ""
+    test = "Fisher's exact test" if shares else "the t test of differences paired by seed"
     return (
-        f"Δ {spell(design.base)} is the difference from {where}"
-        f"{'' if shares else ', paired by seed'}; p is of {how}, with Holm's correction over the "
-        "arms." + (" The intervals of shares are Wilson's and Newcombe's." if shares else "")
+        f"{intervals} Δ {design.base_name} is the difference from it{where}; p is of {test}, with "
+        "Holm's correction over the arms (the intervals are not corrected)."
     )
 
 

@@ -50,6 +50,8 @@ def publish(workdir: str | Path, experiment_dir: str | Path) -> list[Path]:
             )
     results = experiment_dir / "results" / scale
     written = [write(results / path.name, path.read_bytes()) for path in copies]
+    for path in set(results.glob("*.png")) - {*written}:  # of an earlier publication
+        path.unlink()
     return [*written, write(readme, page)]
 
 
@@ -58,7 +60,9 @@ def published_table(summary: dict[str, Any]) -> str:
     if len(Design.of(summary).axes) == 2:
         metric = with_unit(summary["panels"][0]["metric"], summary)
         maps = map_tables(summary).items()
-        parts = [f"{metric}; {name}\n\n{markdown(rows)}" for name, rows in maps]
+        parts = [
+            "; ".join(filter(None, (metric, name))) + f"\n\n{markdown(rows)}" for name, rows in maps
+        ]
     else:
         parts = [markdown(table(summary))]
     if rows := effects_table(summary["panels"][0], summary):

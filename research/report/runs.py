@@ -106,6 +106,12 @@ def read_experiment(workdir: str | Path) -> Experiment:
         for arm in settings["arms"]
         if (workdir / arm / "tune.json").exists()
     }
+    for arm, choice in tuning.items():
+        if not all("point" in row for row in choice.get("grid", [{}])):
+            raise UserError(
+                f"{workdir / arm / 'tune.json'}: expected a grid of points, found the form of "
+                "another version; launch again with this arm to write it anew"
+            )
     declared = {run.directory for run in runs}
     found = (path.parent for path in workdir.glob("*/seed_*/result.json"))
     undeclared = sorted(str(path.relative_to(workdir)) for path in found if path not in declared)

@@ -20,8 +20,18 @@ def mean_interval(
     mean, error = _mean_and_error(values)
     if error is None:
         return mean, None
-    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * error
-    return mean, [mean - half, mean + half]
+    return mean, t_interval(mean, error, len(values) - 1, confidence)
+
+
+def t_interval(mean: float, error: float, freedom: float, confidence: float = 0.95) -> list[float]:
+    """Compute the Student t interval `[low, high]` from an estimate and its standard error."""
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    return [mean - half, mean + half]
+
+
+def t_p_value(t: float, freedom: float) -> float:
+    """Two-sided p-value of a Student t statistic."""
+    return float(2 * stdtr(freedom, -abs(t)))
 
 
 def paired_p_value(differences: Sequence[float]) -> float | None:
@@ -36,7 +46,7 @@ def paired_p_value(differences: Sequence[float]) -> float | None:
     mean, error = _mean_and_error(differences)
     if error == 0.0:
         return 1.0 if mean == 0.0 else None
-    return float(2 * stdtr(len(differences) - 1, -abs(mean / error)))
+    return t_p_value(mean / error, len(differences) - 1)
 
 
 def share_interval(count: int, total: int) -> list[float]:

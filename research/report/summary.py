@@ -29,8 +29,9 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
     baseline's group at the same place), paired by seed over the seeds that both have, and None for
     the baseline itself or when there is nothing to pair with; `p_holm` is corrected over the arms
     of the panel. `effects`: see `research.report.effects`. A diverged run enters an accuracy at
-    chance and is left out of any other metric, but for `diverged` itself, the share of such runs,
-    with Wilson's and Newcombe's intervals. In a `steps_to_…` metric null means never reached: it is
+    chance and is left out of any other metric, but for `clipped_fraction`, up to there, and for
+    `diverged` itself, the share of such runs, with Wilson's and Newcombe's intervals. In a
+    `steps_to_…` metric null means never reached: it is
     left out of the mean, and `reached` of the `ended` runs says how many are in it.
 
     Raises:
@@ -53,7 +54,7 @@ def final_value(run: Run, metric: str, settings: dict[str, Any]) -> float | None
     """The value with which a run enters a panel; None if it does not."""
     if metric == "diverged":
         return float(run.diverged)
-    if run.diverged:
+    if run.diverged and metric != "clipped_fraction":  # which it has, up to there
         return chance(metric, settings)
     return finite(run.metrics.get(metric))
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from research.report.design import Design, spell
+from research.report.design import Design
 from research.report.runs import Experiment, finite, read_experiment
 from research.report.summary import summarise
-from research.report.wording import decimals, is_share, notes, number, short, with_unit
+from research.report.wording import decimals, is_share, level, notes, number, short, with_unit
 
 Rows = list[dict[str, str]]
 NOTHING = "–"
@@ -29,7 +29,7 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
         row["time (s)"] = _seconds(facts["wall_seconds"])
         for field in tuned_fields(summary):
             chosen = (facts["tuning"] or {}).get("chosen") or {}
-            row[short(field)] = f"{chosen[field]:g}" if field in chosen else NOTHING
+            row[short(field)] = level(chosen[field]) if field in chosen else NOTHING
         rows.append(row)
     return rows
 
@@ -99,7 +99,11 @@ def tuning_table(summary: dict[str, Any]) -> Rows:
             text = NOTHING if score is None else number(score * _scale(metric), 4)
             if tried.get("status") == "diverged":
                 text = "diverged"
-            column = " / ".join(f"{value:g}" for value in tried["point"].values())
+            column = " / ".join(
+                level(value) if field in tried["point"] else NOTHING
+                for field in tuned_fields(summary)
+                for value in [tried["point"].get(field)]
+            )
             row[column] = f"{text} *" if tried["point"] == tuning["chosen"] else text
         rows.append(row)
     columns = dict.fromkeys(column for row in rows for column in row)
@@ -206,17 +210,14 @@ def _result(panel: dict[str, Any], arm: str, summary: dict[str, Any]) -> dict[st
 
 def _lead(design: Design, arm: str) -> dict[str, str]:
     """The columns that name an arm: its levels, or itself where no factors are declared."""
-    return {
-        design.label(field): f"{levels[arm]:g}" if field in design.axes else levels[arm]
-        for field, levels in design.factors.items()
-    }
+    return {design.label(field): level(levels[arm]) for field, levels in design.factors.items()}
 
 
 def _difference(panel: dict[str, Any], arm: str, design: Design, brief: bool) -> dict[str, str]:
     """Difference to the baseline and its corrected p; without a baseline there are no columns."""
     if design.base is None:
         return {}
-    baseline = spell(design.base)
+    baseline = design.base_name
     unit = " (pp)" if is_share(panel["metric"]) else ""
     columns = (f"Δ {baseline}{unit}" if brief else f"difference from {baseline}{unit}", "p (Holm)")
     difference = panel["arms"][arm]["difference"]

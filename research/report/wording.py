@@ -22,6 +22,11 @@ def short(field: str) -> str:
     return (parents[-1] if last in ("kind", "name") and parents else last).replace("_", " ")
 
 
+def level(value: Any) -> str:
+    """Spell the value of a field: 0.1, 8, "cosine"."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
 def with_unit(metric: str, settings: dict[str, Any]) -> str:
     """The label with its unit: "test accuracy (%)"."""
     return label(metric, settings) + (" (%)" if is_share(metric) else "")
@@ -74,11 +79,12 @@ def notes(summary: dict[str, Any]) -> list[str]:
             )
         for field, value in ((facts["tuning"] or {}).get("chosen") or {}).items():
             tried = {row["point"][field] for row in facts["tuning"]["grid"]}
+            numbers = all(isinstance(v, int | float) for v in tried)
             # Of two values both are at an edge.
-            if len(tried) > 2 and value in (min(tried), max(tried)):
+            if numbers and len(tried) > 2 and value in (min(tried), max(tried)):
                 lines.append(
-                    f"{arm}: {field} = {value:g} lies at the edge of its grid; a better value may "
-                    "lie outside."
+                    f"{arm}: {field} = {level(value)} lies at the edge of its grid; a better value "
+                    "may lie outside."
                 )
     for panel in summary["panels"]:
         for arm, entry in panel["arms"].items():
@@ -87,6 +93,14 @@ def notes(summary: dict[str, Any]) -> list[str]:
                     f"{arm}: {label(panel['metric'], summary)}: reached by {entry['reached']} of "
                     f"{entry['ended']} runs" + ("; the mean is over those." if entry["n"] else ".")
                 )
+    lines += _unanswered(summary)
+    code = {f["value"].get("sha256", "unknown") for f in summary["provenance"]["code"]}
+    for arm, facts in summary["arms"].items():
+        tuned = {
+            c for row in (facts["tuning"] or {"grid": []})["grid"] for c in row.get("code", ())
+        }
+        if tuned - code:
+            lines.append(f"{arm}: tuned by other code than it ran by: {', '.join(sorted(tuned))}.")
     for key, found in summary["provenance"].items():
         if len(found) > 1:
             kinds = "; ".join(f"{describe(f['value'])} ({f['runs']} runs)" for f in found)
@@ -95,6 +109,23 @@ def notes(summary: dict[str, Any]) -> list[str]:
         lines.append("The code had uncommitted changes.")
     if summary["undeclared"]:
         lines.append(f"Left out, not named in experiment.json: {', '.join(summary['undeclared'])}.")
+    return lines
+
+
+def _unanswered(summary: dict[str, Any]) -> list[str]:
+    """Say which comparisons that the factors promise could not be made, and why."""
+    factors, arms = summary.get("factors") or {}, list(summary["arms"])
+    if any(set(arms) - set(levels) for levels in factors.values()):
+        return ["Of some arms the factors are not known, so none is compared by them."]
+    axes = [f for f, v in factors.items() if all(isinstance(x, int | float) for x in v.values())]
+    lines = []
+    for panel in summary["panels"] if len(factors) > 1 and not axes else ():
+        if panel["effects"] is None and panel["metric"] != "diverged":
+            short_of = [arm for arm, entry in panel["arms"].items() if entry["n"] < 2]
+            why = f"fewer than two values in {', '.join(short_of)}" if short_of else "missing arms"
+            lines.append(
+                f"{label(panel['metric'], summary)}: no effects of the factors, for {why}."
+            )
     return lines
 
 

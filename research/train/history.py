@@ -39,11 +39,19 @@ def best_checkpointed(rows: Rows, settings: ConfigDict) -> dict[str, Any] | None
     return max(kept, key=lambda row: (score(row), row["step"]), default=None)
 
 
-def _mean(rows: Rows, name: str) -> float:
-    """Return the mean over rows, each of as many steps; NaN where one is not finite."""
-    return (
-        math.nan if None in (values := [r[name] for r in rows]) else math.fsum(values) / len(values)
-    )
+def _mean(rows: Rows, name: str, since: int) -> float:
+    """Return the mean over the steps after `since`; NaN where a row of theirs is not finite.
+
+    A row stands for all steps since the row before it.
+    """
+    total, before = 0.0, since
+    for row in rows:
+        if row["step"] > since:
+            if row[name] is None:
+                return math.nan
+            total += (row["step"] - before) * row[name]
+            before = row["step"]
+    return total / (before - since)
 
 
 def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
@@ -59,9 +67,9 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
         metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
         metrics["best_step"] = best["step"]
     logged = [row for row in rows if "train/loss" in row]
-    last = [row for row in logged if row["step"] > logged[-1]["step"] - config.train.eval_every]
-    metrics |= {name: _mean(last, name) for name in logged[-1] if name.startswith("train/")}
-    metrics["clipped_fraction"] = _mean(logged, "clipped_fraction")
+    since = max(0, logged[-1]["step"] - config.train.eval_every)
+    metrics |= {k: _mean(logged, k, since) for k in logged[-1] if k.startswith("train/")}
+    metrics["clipped_fraction"] = _mean(logged, "clipped_fraction", 0)
     target = config.experiment.target_accuracy
     reached = [r["step"] for r in evaluations(rows) if r["validation/accuracy"] >= target]
     metrics["steps_to_accuracy"] = reached[0] if reached else None

@@ -158,10 +158,9 @@ def _fit(
             del row["step"]
             row["learning_rate"] = run.config.optimizer.learning_rate * float(shape(step - 1))
             # The loss alone would not do: XLA:CPU's max(NaN, 0) is 0, so a ReLU network whose
-            # weights are NaN goes on with a finite loss.
-            diverged = not (
-                math.isfinite(row["train/loss"]) and math.isfinite(row["gradient_norm"])
-            )
+            # weights are NaN goes on with a finite loss. What clipping makes finite is so.
+            watched = (row["train/loss"], row["gradient_norm_clipped"])
+            diverged = not all(map(math.isfinite, watched))
             if evaluating and not diverged:
                 row |= evaluate(program, state, dataset.validation, run.config, mesh, "validation/")
                 diverged = not math.isfinite(row["validation/loss"])

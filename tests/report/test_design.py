@@ -50,6 +50,13 @@ def test_arms_that_were_not_run_are_no_part_of_it():
     assert design.arms == few and design.levels("model.depth") == [8] and design.base is None
 
 
+def test_factors_that_do_not_tell_the_arms_apart_are_none():
+    """As where an earlier launch ran other arms, or the arms of an older experiment.json."""
+    for factors in ({"model.depth": {"a": 8}}, {"model.depth": {"a": 8, "b": 8}}, {}, None):
+        design = Design.of({"arms": ["a", "b"], "baseline": "a", "factors": factors})
+        assert design.names == ["arm"] and design.reference("b") == "a", factors
+
+
 def test_a_short_name_that_two_fields_share_is_written_out():
     factors = {"optimizer.name": {"a": "sgd"}, "optimizer.schedule.name": {"a": "cosine"}}
     assert Design(factors, "a").label("optimizer.name") == "optimizer"

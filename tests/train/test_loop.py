@@ -11,6 +11,7 @@ from research.data.split import Split
 from research.files import read_rows
 from research.train import loop, record
 from research.train.checkpoint import Checkpoints, abstract
+from research.train.history import final_metrics
 from research.train.optimizer import hyperparams
 from research.train.program import get_program
 
@@ -241,7 +242,7 @@ def test_a_gradient_that_is_not_finite_is_divergence_whatever_the_loss(train_run
 
         def step(state, batch):
             state, metrics = program.step(state, batch)
-            metrics["updates"]["gradient_norm"] *= jax.numpy.nan
+            metrics["updates"]["gradient_norm_clipped"] *= jax.numpy.nan
             return state, metrics
 
         return dataclasses.replace(program, step=step)
@@ -261,6 +262,19 @@ def test_final_training_metrics_are_means_since_the_evaluation_before(train_run,
     clipped = [row["clipped_fraction"] for row in rows]
     assert metrics["clipped_fraction"] == pytest.approx(np.mean(clipped))
     assert 0 < sum(clipped) < len(clipped), [row["gradient_norm"] for row in rows]
+
+
+def test_a_row_counts_as_the_steps_that_it_stands_for(tiny):
+    config = tiny({"train.eval_every": 10})
+    rows = [
+        {"step": step, "train/loss": loss, "clipped_fraction": clipped}
+        for step, loss, clipped in ((10, 4.0, 1.0), (20, 3.0, 0.5), (25, 2.0, 0.0), (30, 1.0, 0.0))
+    ]
+    for row in rows:
+        row |= {"validation/accuracy": 0.5, "validation/loss": 1.0}
+    metrics = final_metrics([{"step": 7, "diagnostics/x": 1.0}, *rows], config)
+    assert metrics["train/loss"] == pytest.approx(1.5)
+    assert metrics["clipped_fraction"] == pytest.approx((10 * 1.0 + 10 * 0.5) / 30)
 
 
 def test_a_run_resumed_by_other_code_says_so(train_run, tmp_path, monkeypatch):

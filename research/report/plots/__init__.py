@@ -6,6 +6,7 @@ pyplot, so nothing global is touched; matplotlib is imported when the first one 
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,20 @@ def draw(experiment: Experiment, summary: dict[str, Any], directory: Path) -> di
     """Write every plot that the runs allow as PNG, its data beside it as CSV; name → PNG."""
     import matplotlib
 
-    plots: dict[str, Callable[[Experiment, dict[str, Any]], Plot | None]] = {
-        "interactions": interactions,
-        "effects": effect_sizes,
+    plots: dict[str, Callable[[Experiment, dict[str, Any]], Plot | None]] = {}
+    for panel in summary["panels"]:
+        first = panel is summary["panels"][0]
+        if not first and len({entry["mean"] for entry in panel["arms"].values()}) == 1:
+            continue  # all alike: nothing to see
+        suffix = "" if first else "_" + panel["metric"].replace("/", "_")
+        for name, plot in {
+            "interactions": interactions,
+            "effects": effect_sizes,
+            "heat_map": heat_map,
+        }.items():
+            plots[name + suffix] = partial(plot, panel=panel)
+    plots |= {
         "along_axis": along_axis,
-        "heat_map": heat_map,
         "final": final_metrics,
         "learning_curves": learning_curves,
         "clipping": clipping,

@@ -57,7 +57,8 @@ def _clipped(experiment: Experiment, arm: str) -> dict[str, Any]:
     ]
     norms = [norm for row in logged if (norm := finite(row["gradient_norm"])) is not None]
     marks = np.percentile(norms, QUANTILES).tolist() if norms else [None] * len(QUANTILES)
-    acted = [row["clipped_fraction"] for row in logged]
+    shares = [finite(run.metrics.get("clipped_fraction")) for run in experiment.of(arm)]
+    acted = [share for share in shares if share is not None]
     return (
         {"arm": arm, "rows": len(logged), "not_finite": len(logged) - len(norms)}
         | {f"q{q}": mark for q, mark in zip(QUANTILES, marks, strict=True)}

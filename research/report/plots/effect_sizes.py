@@ -8,9 +8,11 @@ from research.report.tables import term
 from research.report.wording import is_share, label
 
 
-def effect_sizes(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
-    """The effects on the first panel: averaged over the other factors, and at their baseline."""
-    panel, design = summary["panels"][0], experiment.design
+def effect_sizes(
+    experiment: Experiment, summary: dict[str, Any], panel: dict[str, Any]
+) -> Plot | None:
+    """The effects on a panel: averaged over the other factors, and at their baseline."""
+    design = experiment.design
     if not panel["effects"]:
         return None
     scale = 100 if is_share(panel["metric"]) else 1

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot:
+def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
     """Every seed of every arm as a dot, the mean and its 95 % interval, one panel per metric.
 
     The axis spans the runs that did not diverge; a mean pulled off it by diverged runs is written
-    at the edge instead, so that the other arms stay apart. A design with axes is drawn along them
-    instead.
+    at the edge instead, so that the other arms stay apart. A design with one axis or two is
+    drawn along them instead.
     """
-    if experiment.design.axes:
+    if len(experiment.design.axes) in (1, 2):
         return None
     from matplotlib.ticker import MaxNLocator
 
@@ -51,7 +51,7 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot:
         base = panel["arms"].get(panel["baseline"], {}).get("mean")
         if base is not None and span[0] < scale * base < span[1]:
             axis.axvline(scale * base, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-        better = "→" if panel["direction"] == "max" else "←"
+        better = {"max": "→", "min": "←"}.get(panel["direction"], "")
         axis.set_xlabel(f"{with_unit(panel['metric'], summary)}  {better}")
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_yticks(range(len(arms)), arms)

@@ -81,17 +81,18 @@ def gradient_profiles(experiment: Experiment, summary: dict[str, Any]) -> Plot |
     steps = sorted({step for grid in grids.values() for row in grid.values() for step in row})
     if not steps:
         return None
-    moments = {"start": steps[0], "middle": steps[len(steps) // 2], "end": steps[-1]}
+    moments = {steps[0]: "start", steps[len(steps) // 2]: "middle", steps[-1]: "end"}
     facets, rows = facet(design), []
     figure = new_figure(1.4 * len(facets) + 1.2)
     axes = figure.subplots(len(facets), len(moments), squeeze=False, sharex="row", sharey=True)
     style = styles(design.groups, design.base)
     for line, (title, arms) in zip(axes, facets.items(), strict=True):
-        for axis, (moment, step) in zip(line, moments.items(), strict=True):
+        order = _merge_orders([list(grids[arm]) for arm in arms])  # some have layers of their own
+        for axis, (step, moment) in zip(line, moments.items(), strict=True):
             for arm in arms:
                 norms = [row.get(step) or np.nan for row in grids[arm].values()]
-                look = style[design.group(arm)] | {"marker": None}
-                axis.plot(range(1, len(norms) + 1), norms, **look)
+                places = [order.index(layer) + 1 for layer in grids[arm]]
+                axis.plot(places, norms, **style[design.group(arm)] | {"marker": None})
                 rows += [
                     {"arm": arm, "step": step, "layer": layer, "gradient_norm": row.get(step)}
                     for layer, row in grids[arm].items()

@@ -1,4 +1,4 @@
-"""The first metric over the two axes of a design: where training works at all."""
+"""A metric over the two axes of a design: where training works at all."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from research.report.summary import chance
 from research.report.wording import is_share, number, with_unit
 
 
-def heat_map(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
-    """The mean of the first panel over the axes of a design with two, a map for each group."""
+def heat_map(experiment: Experiment, summary: dict[str, Any], panel: dict[str, Any]) -> Plot | None:
+    """The mean of a panel over the axes of a design with two, a map for each group."""
     design = experiment.design
     if len(design.axes) != 2:
         return None
-    (y, x), panel = design.axes, summary["panels"][0]
+    y, x = design.axes
     scale = 100 if is_share(panel["metric"]) else 1
     ys, xs, rows = design.levels(y), design.levels(x), []
     maps = {}

@@ -11,15 +11,16 @@ from research.report.summary import chance
 from research.report.wording import is_share, with_unit
 
 
-def interactions(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
-    """The first panel of a design of two or more factors without axes, every seed shown.
+def interactions(
+    experiment: Experiment, summary: dict[str, Any], panel: dict[str, Any]
+) -> Plot | None:
+    """A panel of a design of two or more factors without axes, every seed shown.
 
     The first factor makes the lines, the second the horizontal axis, the others the panels.
     """
     design = experiment.design
     if design.axes or len(design.names) < 2:
         return None
-    panel = summary["panels"][0]
     scale = 100 if is_share(panel["metric"]) else 1
     line_field, x_field, *others = design.names
     facets = list(itertools.product(*(design.levels(field) for field in others)))

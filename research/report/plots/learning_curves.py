@@ -76,7 +76,10 @@ def learning_curves(experiment: Experiment, summary: dict[str, Any]) -> Plot | N
         line[0].set_ylabel(with_unit(metric, summary))
     if design.axes:
         figure.set_figheight(1.9 * len(shown) + 0.5)
-        group_legend(figure, design, groups, "band: least to greatest seed")
+        remark = "band: least to greatest seed"
+        if any(run.diverged for run in experiment.runs):
+            remark += "\ncross: a run diverged"
+        group_legend(figure, design, groups, remark)
     else:
         _legend(figure, experiment, {arm: groups[design.group(arm)] for arm in experiment.arms})
     return figure, rows
