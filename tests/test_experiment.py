@@ -1,5 +1,6 @@
 import dataclasses
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -275,6 +276,10 @@ def test_crossing_levels_makes_every_combination():
     arms = cross(levels("model.depth", 8, 20, prefix="d"), clip)
     assert list(arms) == ["d8-off", "d8-on", "d20-off", "d20-on"]
     assert arms["d20-on"] == {"model.depth": 20, "optimizer.clip.kind": "value"}
+    with pytest.raises(UserError, match="'a-b-c'"):
+        cross({"a": {}, "a-b": {}}, {"b-c": {}, "c": {}})
+    with pytest.raises(UserError, match=r"model\.depth in two factors"):
+        cross(levels("model.depth", 8), levels("model.depth", 20))
 
 
 def test_factors_are_the_values_that_the_arms_resolve_to(question):
@@ -286,6 +291,54 @@ def test_factors_are_the_values_that_the_arms_resolve_to(question):
         "optimizer.clip.kind": {"narrow": "none", "wide": "none", "wide_clipped": "value"},
     }
     refused("experiment.factors", "wide and wide_long", "clip.kind=none", experiment=path)
+
+
+def test_a_switch_that_is_not_set_has_the_models_own_value():
+    """So an arm that sets it to just that is no other arm."""
+    overrides = {"experiment.factors": ("model.norm", "model.pool")}
+    study = resolve("normalization", "laptop", overrides=overrides, arms=["batch", "group"])
+    assert study.factors()["model.pool"] == {"batch": "average", "group": "average"}
+    assert study.configs["batch"].model.pool is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ('tune.fields = ("model.skip",)\n    config.experiment.tune.grid = ("bogus",)',
+         ["model.skip", "'bogus'"]),
+        ('tune.fields = ("experiment.seeds",)', ["tune.fields", "experiment.seeds", "all arms"]),
+        ('tune.fields = ("optimizer.b1", "optimizer.b1")', ["tune.fields", "each field once"]),
+        ('tune.grid = (0.1, 0.2)\n    config.experiment.tune.seed = 1', ["tune.seed", "found 1"]),
+        ('tune.seeds = 0', ["experiment.tune.seeds", "0"]),
+        ('factors = ("optimizer.learning_rate",)\n    config.experiment.tune.grid = (0.1, 0.2)',
+         ["experiment.factors", "optimizer.learning_rate", "tuned"]),
+        ('factors = ("train.devices",)', ["experiment.factors", "train.devices"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_tuning_and_factors_that_cannot_be(question, changes, words):
+    model = ('model.name = "mlp"', 'model.name = "resnet"')
+    hidden = ("config.model.hidden = (8,)", "")
+    path = question(("seeds = 2", changes), *((model, hidden) if "skip" in changes else ()))
+    arms = ["narrow"]
+    if "skip" in changes:
+        text = Path(path).read_text().replace('"narrow": {"model.hidden": (4,)}', '"narrow": {}')
+        Path(path).write_text(text)
+    refused(*words, experiment=path, arms=arms)
+
+
+def test_arms_tuned_over_different_fields_are_distinct(question):
+    rate, warmup = '"optimizer.learning_rate": 0.1', '"optimizer.schedule.warmup": 0.0'
+    path = question(
+        (
+            "seeds = 2",
+            'tune.fields = ("optimizer.learning_rate", "optimizer.schedule.warmup")\n'
+            "    config.experiment.tune.grid = ((0.1, 0.0), (0.2, 0.5))",
+        ),
+        ('"narrow": {', f'"slow": {{"model.hidden": (4,), {warmup}}}, "narrow": {{{rate}, '),
+    )
+    study = resolve(path, "laptop", arms=["slow", "narrow"])
+    assert [len(study.points(arm)) for arm in ("slow", "narrow")] == [2, 2]
 
 
 def test_a_tuned_arm_and_one_fixed_at_the_default_are_distinct(question):

@@ -112,6 +112,7 @@ REFUSED = {
     "--config.optimizer.clip=value": ["optimizer.clip"],
     "--config.train.devices=7": ["train.devices", "7"],
     "--mode=report": ["--workdir", "no runs"],
+    "--mode=report --config.experiment.baseline=group": ["--workdir", "no runs"],
     "--mode=evaluate": ["--workdir", "no finished run"],
     "--workdir=/dev/null/runs --config.train.steps=1": ["--workdir", "/dev/null/runs"],
 }
@@ -171,7 +172,7 @@ def test_a_study_from_end_to_end(tmp_path, width):
     for arm, result in results.items():
         assert result["status"] == "finished" and result["steps"] == 4
         chosen = json.loads((work / arm / "tune.json").read_text())["chosen"]
-        assert result["config"]["optimizer"]["learning_rate"] == chosen
+        assert {"optimizer.learning_rate": result["config"]["optimizer"]["learning_rate"]} == chosen
     for name in ("experiment.json", "report/summary.json", "report/index.html", "report/report.md"):
         assert (work / name).stat().st_size > 0
     assert "wide" in done.stdout and "Report: " in done.stdout

@@ -13,6 +13,8 @@ def factors_of(arms, fields):
 def write_factorial(workdir, arms, fields, baseline, **settings):
     """A workdir whose arms cross `fields`."""
     factors = factors_of(arms, fields)
-    assert Design.of({"arms": list(arms), "baseline": baseline, "factors": factors}).base
+    assert (
+        Design.of({"arms": list(arms), "baseline": baseline, "factors": factors}).base is not None
+    )
     settings = {"diverged": (), "unfinished": (), "seeds": range(3), "steps": 40} | settings
     return write_workdir(workdir, arms=arms, factors=factors, baseline=baseline, **settings)

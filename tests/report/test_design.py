@@ -57,6 +57,24 @@ def test_factors_that_do_not_tell_the_arms_apart_are_none():
         assert design.names == ["arm"] and design.reference("b") == "a", factors
 
 
+def test_where_all_factors_are_axes_the_baseline_itself_is_the_reference():
+    arms = cross(levels("model.depth", 8, 20, prefix="d"), levels("optimizer.momentum", 0.0, 0.9))
+    factors = factors_of(arms, ("model.depth", "optimizer.momentum"))
+    design = Design.of({"arms": list(arms), "baseline": "d8-0.0", "factors": factors})
+    assert design.names == [] and design.base_name == "d8-0.0"
+    assert design.reference("d20-0.9") == "d8-0.0" and design.reference("d8-0.0") is None
+
+
+def test_levels_that_are_not_all_numbers_are_names():
+    factors = {"model.depth": {"a": None, "b": 20}, "model.hidden": {"a": [4], "b": [8, 8]}}
+    design = Design.of({"arms": ["a", "b"], "baseline": "a", "factors": factors})
+    assert design.axes == [] and design.groups == [("None", "[4]"), ("20", "[8, 8]")]
+
+
+def test_a_name_that_the_tables_have_a_column_of_is_written_out():
+    assert Design({"train.steps": {"a": 20}}, "a").label("train.steps") == "train.steps"
+
+
 def test_a_short_name_that_two_fields_share_is_written_out():
     factors = {"optimizer.name": {"a": "sgd"}, "optimizer.schedule.name": {"a": "cosine"}}
     assert Design(factors, "a").label("optimizer.name") == "optimizer"

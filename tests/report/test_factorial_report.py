@@ -8,6 +8,7 @@ import pytest
 from factorial_workdir import write_factorial
 from synthetic_workdir import ARMS as NORMS
 
+from research.config import UserError
 from research.experiment import cross, levels
 from research.report import publish, report, table
 from research.report.runs import read_experiment
@@ -148,6 +149,58 @@ def test_a_map_is_published_as_a_table_for_each_group(workdirs, tmp_path):
     assert len(heat) == 12
 
 
+def test_a_design_of_axes_alone_is_compared_with_the_baseline_itself(tmp_path):
+    arms = cross(levels(DEPTH, 8, 20, prefix="d"), levels(RATE, 0.1, 1.0, prefix="lr"))
+    workdir = write_factorial(tmp_path / "w", arms, (DEPTH, RATE), "d8-lr0.1", steps=10)
+    rows = table(workdir)
+    assert [row["Δ d8-lr0.1 (pp)"] == "–" for row in rows] == [True, False, False, False]
+    page = (report(workdir) / "report.md").read_text()
+    assert "Δ d8-lr0.1 is the difference from it; p is of the t test" in page
+
+
+def test_each_panel_says_what_its_intervals_and_tests_are(workdirs):
+    page = (report(workdirs["one"]) / "report.md").read_text()
+    accuracy, diverged = page.index("## Test accuracy"), page.index("## Diverged runs")
+    assert "the t test of differences paired by seed" in page[accuracy:diverged]
+    assert "from it at the same depth" in page[accuracy:diverged]
+    assert "Wilson's, and Newcombe's" in page[diverged:] and "Fisher's exact" in page[diverged:]
+    assert "Fisher" not in page[:diverged]
+
+
+def test_effects_that_could_not_be_had_are_told(tmp_path):
+    lost = {("batch-none", seed) for seed in range(3)}
+    workdir = write_factorial(tmp_path / "w", *CROSSED["none"], diverged=lost, steps=10)
+    page = (report(workdir) / "report.md").read_text()
+    assert "test loss: no effects of the factors, for fewer than two values in batch-none." in page
+    assert "Effects" not in page and "norm batch × skip identity" in page  # of the accuracy
+
+
+def test_levels_that_are_words_can_be_tuned(tmp_path):
+    workdir = write_factorial(tmp_path / "w", *CROSSED["none"], steps=10)
+    field = "optimizer.schedule.name"
+    grid = [{field: name} for name in ("constant", "cosine", "step")]
+    experiment = json.loads((workdir / "experiment.json").read_text())
+    experiment["tune"]["grid"] = grid
+    (workdir / "experiment.json").write_text(json.dumps(experiment))
+    for path in workdir.glob("*/tune.json"):
+        points = [{"point": p, "status": "finished", "metrics": {}, "code": ["old"]} for p in grid]
+        path.write_text(json.dumps({"grid": points, "chosen": grid[0]}))
+    report(workdir)
+    assert table(workdir)[0]["schedule"] == "constant"
+    assert (
+        "none-none: tuned by other code than it ran by: old."
+        in (workdir / "report/report.md").read_text()
+    )
+
+
+def test_a_tuning_of_another_version_is_told_by_its_file(tmp_path):
+    workdir = write_factorial(tmp_path / "w", *CROSSED["none"], steps=10)
+    old = {"field": RATE, "grid": [{"value": 0.1, "metrics": {}}], "chosen": 0.1}
+    (workdir / "none-none" / "tune.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"none-none/tune\.json: expected a grid of points"):
+        report(workdir)
+
+
 def test_runs_of_other_code_are_told_apart(workdirs):
     workdir = workdirs["none"]
     for i, path in enumerate(sorted(workdir.glob("*/seed_*/result.json"))):
@@ -189,3 +242,5 @@ def test_every_shape_of_design_is_drawn_without_a_warning(tmp_path, depths, clip
     report(write_factorial(tmp_path / "two", arms, fields, next(iter(arms)), steps=10))
     arms = cross(levels(SKIP, "none", "identity"), levels(kind, *clips))
     report(write_factorial(tmp_path / "none", arms, (SKIP, kind), next(iter(arms)), steps=10))
+    arms = cross(levels(DEPTH, *depths, prefix="d"))
+    report(write_factorial(tmp_path / "axis", arms, (DEPTH,), next(iter(arms)), steps=10))

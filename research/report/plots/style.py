@@ -74,11 +74,15 @@ def new_figure(height: float) -> "Figure":
 def group_legend(
     figure: "Figure", design: Design, style: dict[Any, dict[str, Any]], remark: str
 ) -> None:
-    """One legend of the groups below all axes."""
+    """One legend of the groups below all axes; of the remark alone where there is one group."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], label=spell(g), markersize=4, **style[g]) for g in design.groups]
-    handles.append(Line2D([], [], linestyle="none", label=remark))
+    groups = design.groups if design.names else ()
+    handles = [Line2D([], [], label=spell(g), markersize=4, **style[g]) for g in groups]
+    if remark:
+        handles.append(Line2D([], [], linestyle="none", label=remark))
+    if not handles:
+        return
     title = " · ".join(design.label(field) for field in design.names)
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 5), title=title
