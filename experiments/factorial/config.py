@@ -3,7 +3,7 @@
     python launch.py --experiment=factorial
 
 Cost: laptop (embedded digits, 32 layers, 3 norms × 2 skips × 2 clippings × 8 seeds, each arm at its
-best of seven learning rates, judged by three tuning seeds) about 15 minutes on 2 cores. The gpu
+best of seven learning rates, judged by three tuning seeds) about 16 minutes on 2 cores. The gpu
 scale (CIFAR-10, 56 layers) has not been run yet.
 Expected: a skip needs either a norm or clipping to train at this depth, and with one of them the
 other adds little: a large negative interaction of all three.

@@ -3,7 +3,7 @@
     python launch.py --experiment=gradient_clipping
 
 Cost: laptop (embedded digits, a residual network of 20 layers without a norm, four kinds of
-clipping × six learning rates × 10 seeds) about 6 minutes on 2 cores. The gpu scale (CIFAR-10, 56
+clipping × six learning rates × 10 seeds) about 5 minutes on 2 cores. The gpu scale (CIFAR-10, 56
 layers) has not been run yet.
 Expected: without clipping most runs diverge at a learning rate of 0.3, and those that do not are
 at chance; with clipping by global norm or by unit none diverges, and such rates give the best runs.

@@ -3,9 +3,9 @@
     python launch.py --experiment=normalization
 
 Cost: laptop (embedded digits, ResNet-8, six norms × 5 seeds, each at its best of four learning
-rates) under 4 minutes on 2 cores. The gpu scale (CIFAR-10, ResNet-20, the recipe of He et al. 2015)
+rates) 2 to 4 minutes on 2 cores. The gpu scale (CIFAR-10, ResNet-20, the recipe of He et al. 2015)
 is 54 runs of 64,000 steps and has not been run yet.
-Expected: every norm learns digits to 97 % or more; batch norm gets there in the fewest steps.
+Expected: every norm learns digits to about 97 % or more; batch norm gets there in the fewest steps.
 
 On request, by `--arms`: the batch sizes at which each norm still works (`batch_b2`, `'*_b*'`) and
 the learning rates that it tolerates (`batch_lr1`, `'*_lr*'`).
