@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, plain
 from research.data.sources import Dataset
-from research.experiment import METRICS, Study, tuning_grid
 from research.files import read_json, write_json
+from research.study import METRICS, Study, tuning_grid
 from research.train.record import Run, code_digest
 
 # Fields that do not change a run's numbers, and may differ between launches into one workdir.

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from research import workdir
 from research.commands.train import Datasets, prepare
-from research.experiment import Study
+from research.study import Study
 from research.train.program import (
     batch_shapes,
     program_key,

@@ -8,7 +8,7 @@ from research import workdir
 from research.commands.train import Datasets
 from research.config import UserError
 from research.distributed.mesh import lanes, replicated
-from research.experiment import Study
+from research.study import Study
 from research.train.checkpoint import Checkpoints, abstract
 from research.train.loop import evaluate
 from research.train.optimizer import hyperparams

@@ -6,8 +6,9 @@ from typing import Any
 
 from research import workdir as workdirs
 from research.config import UserError
-from research.experiment import HERE, Study
+from research.experiment import HERE
 from research.report import print_table, publish, report
+from research.study import Study
 
 
 def show_report(workdir: Path) -> None:

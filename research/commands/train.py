@@ -12,9 +12,9 @@ from research.config import UserError
 from research.data.feed import is_resident
 from research.data.sources import Dataset, load_dataset
 from research.distributed.mesh import lanes
-from research.experiment import Study
 from research.files import write_json
 from research.progress import Watcher
+from research.study import Study
 from research.train.loop import train
 from research.train.program import make_task
 from research.train.record import Run

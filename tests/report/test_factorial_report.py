@@ -92,7 +92,7 @@ def test_along_the_axis_an_arm_is_compared_with_the_baseline_at_its_place(workdi
     assert list(rows[0])[:3] == ["depth", "skip", "n"] and "Δ none (pp)" in rows[0]
     assert (rows[0]["depth"], rows[0]["skip"], rows[0]["Δ none (pp)"]) == ("8", "none", "–")
     curve = rows_of(report(workdirs["one"]) / "along_axis.csv")
-    found = next(r for r in curve if r["group"] == "identity" and r[DEPTH] == "32")
+    found = next(r for r in curve if r[SKIP] == "identity" and r[DEPTH] == "32")
     assert float(found["mean"]) == pytest.approx(entry["mean"])
 
 

@@ -3,14 +3,12 @@
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from research.report.design import spell
 from research.report.plots.style import (
     Plot,
     chance_line,
     grid_lines,
     group_legend,
+    mean_line,
     new_figure,
     styles,
 )
@@ -41,24 +39,8 @@ def along_axis(experiment: Experiment, summary: dict[str, Any]) -> Plot | None:
         scale = 100 if is_share(panel["metric"]) else 1
         for i, group in enumerate(design.groups):
             shift = (i - (len(design.groups) - 1) / 2) * 0.09  # so that intervals stay apart
-            drawn = []
-            for position, level in enumerate(design.levels(field)):
-                arm = design.find(group, (level,))
-                entry = panel["arms"].get(arm) if arm else None
-                if entry is None or entry["mean"] is None:
-                    continue
-                mean = scale * entry["mean"]
-                low, high = (scale * bound for bound in entry["ci95"] or [entry["mean"]] * 2)
-                drawn.append((position + shift, mean, mean - low, high - mean))
-                rows.append(
-                    {"metric": panel["metric"], "group": spell(group), field: level}
-                    | {key: entry[key] for key in ("n", "diverged", "mean")}
-                    | {"ci95_low": low / scale, "ci95_high": high / scale}
-                )
-            if drawn:
-                x, y, below, above = np.array(drawn).T
-                bar = {"capsize": 2, "elinewidth": 1, "markersize": 4}
-                axis.errorbar(x, y, (below.clip(0), above.clip(0)), **bar, **style[group])
+            arms = [design.find(group, (level,)) for level in design.levels(field)]
+            rows += mean_line(axis, panel, arms, design, shift, style[group])
         names = [f"{level:g}" for level in design.levels(field)]
         axis.set_xticks(range(len(names)), names)
         axis.set_xlim(-0.4, len(names) - 0.6)

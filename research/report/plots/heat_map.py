@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from research.report.design import spell
-from research.report.plots.style import Plot, new_figure
+from research.report.plots.style import Plot, data_row, new_figure
 from research.report.runs import Experiment
 from research.report.summary import chance
 from research.report.wording import is_share, number, with_unit
@@ -27,12 +26,7 @@ def heat_map(experiment: Experiment, summary: dict[str, Any], panel: dict[str, A
             entry = panel["arms"].get(arm) if arm else None
             if entry and entry["mean"] is not None:
                 grid[i, j] = scale * entry["mean"]
-                low, high = entry["ci95"] or (None, None)
-                rows.append(
-                    {"metric": panel["metric"], "group": spell(group), y: ys[i], x: xs[j]}
-                    | {key: entry[key] for key in ("n", "diverged", "mean")}
-                    | {"ci95_low": low, "ci95_high": high}
-                )
+                rows.append(data_row(panel, arm, design))
     if not rows:
         return None
     columns = min(2, len(maps))

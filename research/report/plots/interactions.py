@@ -3,9 +3,7 @@
 import itertools
 from typing import Any
 
-import numpy as np
-
-from research.report.plots.style import Plot, chance_line, grid_lines, new_figure, styles
+from research.report.plots.style import Plot, chance_line, grid_lines, mean_line, new_figure, styles
 from research.report.runs import Experiment
 from research.report.summary import chance
 from research.report.wording import is_share, with_unit
@@ -33,13 +31,11 @@ def interactions(
     for axis, facet in zip(axes.flat, facets, strict=False):
         for i, level in enumerate(levels):
             shift = (i - (len(levels) - 1) / 2) * 0.1
-            drawn = []
-            for position, x in enumerate(xs):
-                arm = design.find((level, x, *facet), ())
-                entry = panel["arms"].get(arm) if arm else None
-                if entry is None or entry["mean"] is None:
-                    continue
-                seeds = {s: v for s, v in entry["seeds"].items() if v is not None}
+            arms = [design.find((level, x, *facet), ()) for x in xs]
+            mean_line(axis, panel, arms, design, shift, style[level], heavy=True)
+            for position, arm in enumerate(arms):
+                seeds = panel["arms"][arm]["seeds"] if arm else {}
+                seeds = {seed: value for seed, value in seeds.items() if value is not None}
                 axis.plot(
                     [position + shift] * len(seeds),
                     [scale * value for value in seeds.values()],
@@ -50,20 +46,12 @@ def interactions(
                     markeredgecolor=style[level]["color"],
                     alpha=0.7,
                 )
-                low, high = entry["ci95"] or [entry["mean"]] * 2
-                drawn.append((position + shift, *(scale * v for v in (entry["mean"], low, high))))
                 rows += [
-                    {
-                        "metric": panel["metric"],
-                        **dict(zip(design.names, (level, x, *facet), strict=True)),
-                    }
+                    {"metric": panel["metric"]}
+                    | {field: own[arm] for field, own in design.factors.items()}
                     | {"seed": seed, "value": value}
                     for seed, value in seeds.items()
                 ]
-            if drawn:
-                place, mean, low, high = np.array(drawn).T
-                bar = {"capsize": 2.5, "elinewidth": 1.2, "markersize": 5}
-                axis.errorbar(place, mean, (mean - low, high - mean), **bar, **style[level])
         axis.set_xticks(range(len(xs)), xs)
         axis.set_xlim(-0.4, len(xs) - 0.6)
         axis.set_title(design.describe(facet, others))

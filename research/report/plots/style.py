@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from research.report.design import Design, spell
+from research.report.wording import is_share
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,6 +93,47 @@ def group_legend(
 def grid_lines(axis: "Axes", which: str) -> None:
     axis.grid(axis=which, color="0.9", linewidth=0.6)
     axis.set_axisbelow(True)
+
+
+def data_row(panel: dict[str, Any], arm: str, design: Design) -> dict[str, Any]:
+    """What a plot shows of an arm, as a row of its data: the levels, the mean and its interval."""
+    entry = panel["arms"][arm]
+    low, high = entry["ci95"] or (None, None)
+    return (
+        {"metric": panel["metric"]}
+        | {field: levels[arm] for field, levels in design.factors.items()}
+        | {key: entry[key] for key in ("n", "diverged", "mean")}
+        | {"ci95_low": low, "ci95_high": high}
+    )
+
+
+def mean_line(
+    axis: "Axes",
+    panel: dict[str, Any],
+    arms: Sequence[str | None],
+    design: Design,
+    shift: float,
+    style: dict[str, Any],
+    heavy: bool = False,
+) -> list[dict[str, Any]]:
+    """Draw the means of `arms` with their intervals, side by side from `shift` on, and a line
+    through them; return the data. An arm that is None, or has no mean, is left out.
+    """
+    scale = 100 if is_share(panel["metric"]) else 1
+    drawn, rows = [], []
+    for position, arm in enumerate(arms):
+        if arm is not None and panel["arms"][arm]["mean"] is not None:
+            row = data_row(panel, arm, design)
+            low, mean, high = (row[key] for key in ("ci95_low", "mean", "ci95_high"))
+            below, above = (0, 0) if low is None else (max(mean - low, 0), max(high - mean, 0))
+            drawn.append((position + shift, *(scale * v for v in (mean, below, above))))
+            rows.append(row)
+    if drawn:
+        x, y, below, above = np.array(drawn).T
+        bar = {"capsize": 2.5, "elinewidth": 1.2, "markersize": 5} if heavy else {}
+        bar = {"capsize": 2, "elinewidth": 1, "markersize": 4} | bar
+        axis.errorbar(x, y, (below, above), **bar, **style)
+    return rows
 
 
 def chance_line(axis: "Axes", level: float | None, scale: float) -> None:

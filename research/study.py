@@ -1,0 +1,169 @@
+"""Arms × seeds → runs: what a study asks, what is done, and what is left."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.config import flatten, override, plain
+from research.models import MODELS, defaults_of
+from research.train.history import score
+from research.train.record import Run
+
+# What a finished run is summed up by, and which way is better.
+METRICS = {
+    **{f"{split}/accuracy": "max" for split in ("test", "validation", "train")},
+    **{f"{split}/loss": "min" for split in ("test", "validation", "train")},
+    "steps_to_accuracy": "min",
+    "diverged": "min",
+    "clipped_fraction": None,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment at one scale, with everything resolved.
+
+    Attributes:
+        name: of the experiment.
+        scale: laptop, gpu, cluster.
+        title: the first line of its docstring.
+        configs: arm → config, all overrides applied.
+        changes: arm → what it changes.
+        seeds: in order.
+        workdir: where its runs are recorded.
+    """
+
+    name: str
+    scale: str
+    title: str
+    configs: dict[str, ConfigDict]
+    changes: dict[str, dict[str, Any]]
+    seeds: tuple[int, ...]
+    workdir: Path
+
+    @property
+    def settings(self) -> ConfigDict:
+        """The experiment's own settings, the same for every arm."""
+        return next(iter(self.configs.values())).experiment
+
+    def runs(self, configs: Mapping[str, ConfigDict] | None = None) -> list[Run]:
+        """Return the reported runs, seed by seed, of `configs` (default: the study's own)."""
+        configs = self.configs if configs is None else configs
+        return [
+            Run(self.name, self.scale, arm, seed, config, self.workdir / arm / f"seed_{seed}")
+            for seed in self.seeds
+            for arm, config in configs.items()
+        ]
+
+    def points(self, arm: str) -> list[dict[str, Any]]:
+        """Return the points of the grid that `arm` is tuned over, but for fields that it sets."""
+        points = [
+            {field: value for field, value in point.items() if field not in self.changes[arm]}
+            for point in tuning_grid(self.settings)
+        ]
+        return [point for i, point in enumerate(points) if point and point not in points[:i]]
+
+    def tuned(self, arm: str) -> bool:
+        """Whether `arm` is trained at the best point of a grid."""
+        return bool(self.points(arm))
+
+    def tuning_runs(self) -> list[Run]:
+        """Return the runs that choose each arm's point, point by point; they never see test."""
+        tune = self.settings.tune
+        by_arm = (
+            [
+                Run(
+                    self.name,
+                    self.scale,
+                    arm,
+                    seed,
+                    override(config, point, "experiment.tune.grid"),
+                    self.workdir / arm / "tune" / spell(point) / f"seed_{seed}",
+                    test=False,
+                )
+                for point in self.points(arm)
+                for seed in range(tune.seed, tune.seed + tune.seeds)
+            ]
+            for arm, config in self.configs.items()
+        )
+        return [run for runs in itertools.zip_longest(*by_arm) for run in runs if run]
+
+    def choose(self) -> dict[str, dict[str, Any]]:
+        """Return, for each tuned arm, the grid with its metrics and the point that won.
+
+        The best mean validation accuracy wins, then the lower validation loss; a point at which a
+        run diverged loses to any where none did.
+        """
+        results: dict[str, dict[str, list]] = {}
+        for run in self.tuning_runs():
+            point = run.directory.parent.name
+            results.setdefault(run.arm, {}).setdefault(point, []).append(run.result())
+        chosen = {}
+        for arm, by_point in results.items():
+            grid = [{"point": p} | _sum_up(by_point[spell(p)]) for p in self.points(arm)]
+            chosen[arm] = {"grid": grid, "chosen": max(grid, key=_merit)["point"]}
+        return chosen
+
+    def tuned_configs(self) -> dict[str, ConfigDict]:
+        """Return the configs with each tuned arm's chosen point."""
+        choices = self.choose()
+        return {
+            arm: override(config, choices[arm]["chosen"], "tune") if arm in choices else config
+            for arm, config in self.configs.items()
+        }
+
+    def factors(self) -> dict[str, dict[str, Any]]:
+        """Return what the arms cross: field → arm → its value."""
+        flat = {arm: flatten(plain(resolved(config))) for arm, config in self.configs.items()}
+        return {
+            field: {arm: config[field] for arm, config in flat.items()}
+            for field in self.settings.factors
+        }
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """Return a copy in which the model's own defaults stand for switches that are not set."""
+    config = config.copy_and_resolve_references()
+    defaults = defaults_of(config.model.name) if config.model.name in MODELS else {}
+    for switch, value in config.model.items():
+        if value is None:
+            config.model[switch] = defaults.get(switch)
+    return config
+
+
+def tuning_grid(settings: ConfigDict) -> list[dict[str, Any]]:
+    """Return the points of `experiment.tune.grid`, field → value each."""
+    fields = settings.tune.fields
+    points = (point if isinstance(point, tuple) else (point,) for point in settings.tune.grid)
+    return [dict(zip(fields, point, strict=True)) for point in points]
+
+
+def spell(point: Mapping[str, Any]) -> str:
+    """Name a point: "optimizer.learning_rate=0.1,optimizer.schedule.warmup=0.0"."""
+    return ",".join(f"{field}={value}" for field, value in point.items())
+
+
+def _sum_up(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return whether a tuning run diverged, the code of all, and the means of what all measured."""
+    diverged = any(result["status"] == "diverged" for result in results)
+    shared = set.intersection(*(set(result["metrics"]) for result in results))
+    means = {
+        name: None if None in values else math.fsum(values) / len(values)
+        for name in sorted(shared)
+        if name.startswith("validation/")
+        for values in [[result["metrics"][name] for result in results]]
+    }
+    code = sorted({result.get("code", {}).get("sha256", "unknown") for result in results})
+    status = "diverged" if diverged else results[0]["status"]
+    return {"status": status, "runs": len(results), "code": code, "metrics": means}
+
+
+def _merit(row: dict[str, Any]) -> tuple[bool, tuple[float, float]]:
+    # One that diverged before its first evaluation has no metrics.
+    ranked = score(row["metrics"]) if row["metrics"] else (-math.inf, -math.inf)
+    return row["status"] != "diverged", ranked
