@@ -38,8 +38,9 @@ class Writers:
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         if self._events:
-            for name, value in metrics.items():
-                self._events.add_scalar(name, value, step)
+            for name, value in finite.items():
+                if value is not None:  # tensorboardX warns of each that is not finite
+                    self._events.add_scalar(name, value, step)
         if self._wandb:
             self._wandb.log(metrics, step=step)
 
