@@ -67,6 +67,12 @@ def get_config() -> ConfigDict:
                 "skip": placeholder(str),
                 "kernel_init": placeholder(str),
                 "pool": placeholder(str),
+                "padding": placeholder(str),
+                "use_bias": placeholder(bool),
+                "dropout": placeholder(float),
+                "spatial_dropout": placeholder(float),
+                "norm_epsilon": placeholder(float),
+                "norm_momentum": placeholder(float),
             },
             "data": {
                 "name": "digits",

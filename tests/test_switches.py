@@ -64,6 +64,12 @@ MODEL = {
     "model.skip": (RESNET, "none"),
     "model.kernel_init": ({}, "glorot"),
     "model.pool": (RESNET, "max"),
+    "model.padding": (RESNET, "reflect"),
+    "model.use_bias": ({}, False),
+    "model.dropout": ({}, 0.5),
+    "model.spatial_dropout": (RESNET, 0.5),
+    "model.norm_epsilon": (RESNET, 1e-3),
+    "model.norm_momentum": (RESNET, 0.99),
 }
 
 TRAINING = {

@@ -19,13 +19,26 @@ from typing import Any
 from flax import linen as nn
 
 from research.config import UserError, unknown
-from research.models.cnn.resnet import ResNet
+from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
 from research.models.mlp import MLP
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "resnet": ResNet,
     **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
+    "resnet_imagenet": ImageNetResNet,
+    **{f"resnet{depth}": partial(ImageNetResNet, depth=depth) for depth in BLOCKS},
+}
+
+# Why a model may lack a switch that others have.
+LACKS = {
+    "skip": "it has no residual branches to skip",
+    "pool": "it has no pooling to choose",
+    "padding": "it has no convolutions to pad",
+    "depth": "its depth is its paper's",
+    "width": "its widths are its paper's",
+    "hidden": "only 'mlp' has hidden layers of given widths",
+    "spatial_dropout": "dropout of feature maps has no place in it",
 }
 
 
@@ -44,9 +57,11 @@ def create_model(name: str, /, **switches: Any) -> nn.Module:
     fixed = getattr(MODELS[name], "keywords", {})
     for switch, value in switches.items():
         if switch not in switches_of(name) and switch not in fixed:
-            raise unknown(f"model.{switch} (model.name={name!r})", switch, switches_of(name))
+            why = f": {LACKS[switch]}" if switch in LACKS else ""
+            what = f"model.{switch} (model.name={name!r}{why})"
+            raise unknown(what, switch, switches_of(name))
         if switch in fixed and value != fixed[switch]:
-            family = MODELS[name].func.__name__.lower()
+            family = next(k for k, v in MODELS.items() if v is MODELS[name].func)
             raise UserError(
                 f"model.{switch}: found {value!r}, but model.name={name!r} fixes it at "
                 f"{fixed[switch]}; expected that, or model.name={family!r}"

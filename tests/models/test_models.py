@@ -10,6 +10,8 @@ from sklearn.datasets import load_digits
 
 from research.config import UserError
 from research.models import MODELS, create_model, layers, switches_of
+from research.models.norms import NORMS
+from research.models.pooling import POOLS
 
 DIGITS = load_digits()
 IMAGES = (DIGITS.images[:16, :, :, None] / 16).astype(np.float32)
@@ -18,15 +20,19 @@ TINY = {"resnet": {"depth": 8, "width": 8}, "mlp": {"hidden": (16,)}}
 # What each switch is changed to; the first value is that of the model it is compared with.
 SWITCHES = {
     "resnet": {
-        "norm": layers.NORMS,
+        "norm": NORMS,
         "norm_groups": (8, 4),
         "activation": tuple(layers.ACTIVATIONS),
         "skip": layers.SKIPS,
-        "pool": tuple(layers.POOLS),
+        "pool": tuple(POOLS),
+        "padding": ("same", "reflect", "circular", "same_upper"),
+        "use_bias": (None, False),
+        "norm_epsilon": (1e-5, 1e-3),
         "dtype": (jnp.float32, jnp.bfloat16),
         "param_dtype": (jnp.float32, jnp.bfloat16),
     },
     "mlp": {
+        "use_bias": (None, False),
         "norm": ("none", "batch", "layer", "group", "local_response"),
         "norm_groups": (8, 4),
         "activation": ("relu", "tanh"),
@@ -48,7 +54,7 @@ def initialised(model):
 
 def drawn(model, scalar=0.0, vector=1.0):
     """Variables drawn by NumPy, the same wherever path and shape are: kernels as He's, gains
-    `vector`, but SkipInit's `scalar`, and biases 0. To compile every `init` would take minutes.
+    `vector`, but SkipInit's `scalar`, and biases small. To compile every `init` would take minutes.
     """
 
     def draw(path, leaf):
@@ -58,6 +64,8 @@ def drawn(model, scalar=0.0, vector=1.0):
             value = rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
         elif name.endswith(("scale", "var")):
             value = np.full(leaf.shape, vector if leaf.shape else scalar)
+        elif name.endswith("bias"):
+            value = 0.1 * np.random.default_rng(list(name.encode())).normal(size=leaf.shape)
         else:
             value = np.zeros(leaf.shape)
         return jnp.asarray(value, leaf.dtype)
@@ -240,7 +248,7 @@ def test_plain_twin_has_no_addition_of_feature_maps():
     ],
 )
 def test_every_switch_changes_output_and_gradients(name, switch, value, against):
-    fixed = {"norm": "group"} if switch == "norm_groups" else {}
+    fixed = {"norm_groups": {"norm": "group"}, "use_bias": {"norm": "none"}}.get(switch, {})
     logits, slope = evaluated(name, **{switch: value}, **fixed)
     logits_0, slope_0 = evaluated(name, **{switch: against}, **fixed)
     assert logits.shape == (16, 10)
@@ -300,9 +308,13 @@ def test_kernel_init_is_that_of_every_kernel(name, skip):
 
 
 def test_every_switch_is_tested():
-    sizes = {"resnet": {"num_classes", "depth", "width"}, "mlp": {"num_classes", "hidden"}}
+    sizes = {
+        "resnet": {"num_classes", "depth", "width", "spatial_dropout"},
+        "mlp": {"num_classes", "hidden", "norm_epsilon"},
+    }
+    elsewhere = {"kernel_init", "dropout", "norm_momentum"}
     for name, switches in SWITCHES.items():
-        assert {*switches, *sizes[name], "kernel_init"} == set(switches_of(name))
+        assert {*switches, *sizes[name], *elsewhere} == set(switches_of(name))
 
 
 @pytest.mark.parametrize("name", ["resnet", "mlp"])
@@ -334,7 +346,7 @@ def test_bfloat16_is_close_to_float32():
     assert np.max(np.abs(single - half)) < 0.1 * np.std(single)
 
 
-@pytest.mark.parametrize("norm", layers.NORMS)
+@pytest.mark.parametrize("norm", NORMS)
 def test_float64_throughout(norm):
     """Parameters, statistics and endpoints; and a training step changes no dtype."""
     with jax.enable_x64(True):
@@ -372,9 +384,14 @@ def test_any_channels_and_sizes():
         ("resnet", {"num_classes": 0}, r"model.num_classes: found 0"),
         ("resnet", {"norm": "group", "width": 20}, r"model.norm_groups: .*20 .*nearest: 10"),
         ("resnet", {"nrom": "batch"}, r"model.nrom .*found 'nrom', .*did you mean 'norm'"),
-        ("resnet", {"parent": None}, r"model.parent .*expected one of num_classes, depth"),
+        ("resnet", {"parent": None}, r"model.parent .*expected one of num_classes, norm"),
+        ("resnet", {"padding": "valid"}, r"found 'valid' with model.skip='identity', but a branch"),
+        ("resnet", {"dropout": 1.5}, r"model.dropout: found 1.5, expected a share"),
+        ("resnet", {"use_bias": "yes"}, r"model.use_bias: found 'yes', expected True or False"),
+        ("resnet18", {"depth": 20}, r"'resnet18' fixes it at 18; .*'resnet_imagenet'"),
+        ("resnet_imagenet", {"depth": 20}, r"expected one of 18, 34, 50, .*nearest: 18"),
         ("resnet20", {"depth": 32}, r"model.depth: found 32, but .*'resnet20' fixes it at 20"),
-        ("mlp", {"skip": "none"}, r"model.skip \(model.name='mlp'\)"),
+        ("mlp", {"skip": "none"}, r"model.skip \(model.name='mlp': it has no residual branches"),
         ("mlp", {"norm": "instance"}, r"model.norm: found 'instance'"),
         ("mlp", {"hidden": 64}, r"model.hidden: found 64, expected widths"),
         ("mlp", {"hidden": (64, -1)}, r"model.hidden: found -1"),
@@ -387,8 +404,9 @@ def test_create_model_refuses(name, switches, message):
 
 
 def test_inputs_that_cannot_be():
-    with pytest.raises(UserError, match="2×9 pixels away, expected at least 4×4"):
-        create_model("resnet").init(jax.random.key(0), jnp.zeros((1, 2, 9, 1)))
+    plain = create_model("resnet", depth=8, skip="none", padding="valid")
+    with pytest.raises(UserError, match=r"'conv1' cannot be.* on a map of 1×1 leaves .*= 0 pixel"):
+        jax.eval_shape(plain.init, jax.random.key(0), jnp.zeros((1, 14, 14, 1)))
     with pytest.raises(UserError, match=r"found inputs of shape \(1, 64\)"):
         create_model("resnet").init(jax.random.key(0), jnp.zeros((1, 64)))
 
