@@ -111,6 +111,8 @@ def get_config() -> ConfigDict:
                 "precision": "float32",  # float32 | bfloat16 (compute only) | float64
                 "accumulate": 1,  # micro-batches per step
                 "ema": 0.0,  # decay of the averaged weights that are evaluated; 0: off
+                "head": "softmax",  # softmax | sigmoid (each class against the rest) | regression
+                "class_weights": "none",  # none | balanced: all classes weigh the same in the loss
                 "label_smoothing": 0.0,
                 "log_every": 25,
                 "eval_every": 100,  # evaluate on validation
@@ -135,6 +137,8 @@ CHOICES = {
     "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
     "optimizer.clip.kind": ("none", "value", "global_norm", "adaptive"),
     "train.precision": ("float32", "bfloat16", "float64"),
+    "train.head": ("softmax", "sigmoid", "regression"),
+    "train.class_weights": ("none", "balanced"),
 }
 
 BELOW_ONE = math.nextafter(1, 0)  # an average that never moves is none
@@ -273,6 +277,11 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             f"{source}: optimizer.weight_decay: found {config.optimizer.weight_decay} with "
             f"optimizer.name={config.optimizer.name}, expected 0 for adam (its penalty is "
             "optimizer.l2) and more for adamw, which is adam with decoupled decay"
+        )
+    if config.train.head == "regression" and config.train.label_smoothing:
+        raise UserError(
+            f"{source}: train.label_smoothing: found {config.train.label_smoothing} with "
+            "train.head=regression, expected 0: a number has no share to spread over the classes"
         )
     if config.train.devices == 0 or config.train.devices < -1:
         raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")

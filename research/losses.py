@@ -1,7 +1,12 @@
-"""Losses per example; a task masks and sums them."""
+"""Losses per example; a task weighs, masks and sums them.
+
+Labels are int[N], in [0, K), or float[N, K]: one-hot rows, or shares of several classes, as mixing
+images gives them.
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -12,18 +17,90 @@ def softmax_cross_entropy(
 
     Args:
         logits: float[N, K].
-        labels: int[N], in [0, K).
+        labels: int[N] or float[N, K].
         smoothing: share of the target spread evenly over the K classes (Szegedy 2015, §7).
 
     Returns:
         float[N].
     """
-    if not smoothing:
+    if labels.ndim == 1 and not smoothing:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    targets = optax.smooth_labels(
-        jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype), smoothing
-    )
+    targets = optax.smooth_labels(class_shares(labels, logits), smoothing)
     return optax.softmax_cross_entropy(logits, targets)
+
+
+def sigmoid_cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0
+) -> jax.Array:
+    """Return the summed binary cross-entropies of each example, in nats.
+
+    K logits answer K questions, "is it this class or any other?"; a single logit answers one, "is
+    it class 1 rather than class 0?".
+
+    Args:
+        logits: float[N, K], or float[N, 1] for two classes.
+        labels: int[N] or float[N, K].
+        smoothing: share of each answer spread evenly over yes and no.
+
+    Returns:
+        float[N].
+    """
+    if logits.shape[-1] > 1:
+        targets = class_shares(labels, logits)
+    else:
+        targets = class_number(labels, logits)[:, None]
+    targets = (1 - smoothing) * targets + smoothing / 2
+    return optax.sigmoid_binary_cross_entropy(logits, targets).sum(-1)
+
+
+def squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the squared difference of each output and the number of its class.
+
+    Args:
+        outputs: float[N, 1].
+        labels: int[N], or float[N, K], whose number is the mean over its shares.
+
+    Returns:
+        float[N].
+    """
+    return jnp.square(outputs[:, 0] - class_number(labels, outputs))
+
+
+def class_shares(labels: jax.Array, like: jax.Array) -> jax.Array:
+    """Return the labels as shares of each class, [N, K], of the shape and type of `like`."""
+    if labels.ndim == 1:
+        return jax.nn.one_hot(labels, like.shape[-1], dtype=like.dtype)
+    return labels.astype(like.dtype)
+
+
+def class_number(labels: jax.Array, like: jax.Array) -> jax.Array:
+    """Return the labels as numbers, [N], of the type of `like`; of shares their mean."""
+    if labels.ndim == 2:
+        labels = labels @ jnp.arange(labels.shape[-1], dtype=labels.dtype)
+    return labels.astype(like.dtype)
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the weight of each class that gives all classes the same sum of weights, float64[K].
+
+    The mean weight of an example is 1, so that the loss keeps its scale. A class without examples
+    has the weight 0.
+
+    Args:
+        labels: int[N], of the training split.
+        num_classes: K.
+
+    References:
+        G. King, L. Zeng, Logistic Regression in Rare Events Data, Political Analysis 2001.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = counts > 0
+    return np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0.0)
+
+
+def example_weights(class_weights: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the weight of each example [N] by its class, or by its shares of classes."""
+    return class_weights[labels] if labels.ndim == 1 else labels @ class_weights
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -81,6 +81,8 @@ TRAINING = {
     "train.accumulate": ({}, 2),
     "train.ema": ({}, 0.9),
     "train.label_smoothing": ({}, 0.1),
+    "train.head": ({}, "sigmoid"),
+    "train.class_weights": ({}, "balanced"),
 }
 
 # Field -> where it is tested instead, or why no number can depend on it.

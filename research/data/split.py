@@ -101,6 +101,14 @@ class Split:
                 hint += 5
         return images, labels
 
+    def labels(self) -> np.ndarray:
+        """Return the labels alone, int32[N], decoding no image."""
+
+        def read() -> np.ndarray:
+            return np.array([self.source.read(int(i))[1] for i in self.indices], np.int32)
+
+        return self.remember("labels", read)
+
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Decode the whole split, once: uint8[N, H, W, C] images and int32[N] labels."""
         return self.remember("arrays", lambda: self.read(range(len(self))))

@@ -4,6 +4,19 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+# Names that are more than the words of the metric: `test/f1` → "test F1".
+_NAMES = {
+    "top5": "top-5 accuracy",
+    "f1": "F1",
+    "auc": "AUC",
+    "ece": "calibration error",
+    "mse": "MSE",
+    "mae": "MAE",
+}
+_SHARES = (
+    *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),
+    *("diverged", "clipped_fraction"),
+)
 _PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}
 
 
@@ -13,6 +26,9 @@ def label(metric: str, settings: dict[str, Any]) -> str:
     if metric == "steps_to_accuracy" and target is not None:
         return f"steps to {100 * target:g} % accuracy"
     named = {"diverged": "diverged runs", "clipped_fraction": "clipped steps"}
+    split, _, name = metric.rpartition("/")
+    if name in _NAMES:
+        return f"{split} {_NAMES[name]}".strip()
     return named.get(metric, metric.replace("/", " ").replace("_", " "))
 
 
@@ -34,7 +50,7 @@ def with_unit(metric: str, settings: dict[str, Any]) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of one, shown in percent."""
-    return metric.endswith(("/accuracy", "/error")) or metric in ("diverged", "clipped_fraction")
+    return metric.rpartition("/")[2] in _SHARES
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from research.data.augment import augment, standardize
-from research.losses import masked_mean, softmax_cross_entropy
+from research.losses import example_weights, masked_mean
 from research.metrics import classification_sums
+from research.tasks.heads import HEADS, Head
 
 Batch = dict[str, jax.Array]
 
@@ -22,12 +23,14 @@ class Classification:
     padding, which counts nowhere.
 
     Attributes:
-        model: returns `(logits [N, K], endpoints)`.
+        model: returns `(outputs [N, O], endpoints)`.
         mean: per channel, in [0, 1] units; subtracted.
         std: per channel; divided by.
         augmentations: names of `research.data.augment`, applied in training.
         label_smoothing: share of the target spread over the classes, in training.
         dtype: of the images that enter the model.
+        head: what the outputs mean.
+        class_weights: of the K classes, by which an example's loss counts in training; () is 1.
     """
 
     model: nn.Module
@@ -36,6 +39,8 @@ class Classification:
     augmentations: tuple[str, ...] = ()
     label_smoothing: float = 0.0
     dtype: Any = jnp.float32
+    head: Head = HEADS["softmax"]
+    class_weights: tuple[float, ...] = ()
 
     def init(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
         """Return fresh variables: `params` and the model's collections."""
@@ -45,22 +50,33 @@ class Classification:
         """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
         augment_key, dropout_key = jax.random.split(key)
         images = augment(self.augmentations, augment_key, self._images(batch))
-        (logits, endpoints), collections = self.model.apply(
+        (outputs, endpoints), collections = self.model.apply(
             variables,
             images,
             train=True,
             rngs={"dropout": dropout_key},
             mutable=[name for name in variables if name != "params"],
         )
-        loss = softmax_cross_entropy(logits, batch["label"], smoothing=self.label_smoothing)
-        sums = classification_sums(loss, logits, batch["label"], batch["mask"])
+        loss = self.head.loss(outputs, batch["label"], smoothing=self.label_smoothing)
+        if self.class_weights:
+            weights = jnp.asarray(self.class_weights, loss.dtype)
+            loss = loss * example_weights(weights, batch["label"])
+        sums = self._sums(loss, outputs, batch)
         return masked_mean(loss, batch["mask"]), (collections, sums, endpoints)
 
-    def evaluate(self, variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        """Return the metric sums of an evaluation batch (no smoothing, running statistics)."""
-        logits, _ = self.model.apply(variables, self._images(batch), train=False)
-        loss = softmax_cross_entropy(logits, batch["label"])
-        return classification_sums(loss, logits, batch["label"], batch["mask"])
+    def evaluate(self, variables: dict[str, Any], batch: Batch):
+        """Return `(metric sums, {"outputs", "label", "mask"})` of an evaluation batch.
+
+        There is no smoothing and no weight of classes, and statistics are the running ones.
+        """
+        outputs, _ = self.model.apply(variables, self._images(batch), train=False)
+        loss = self.head.loss(outputs, batch["label"])
+        examples = {"outputs": outputs, "label": batch["label"], "mask": batch["mask"]}
+        return self._sums(loss, outputs, batch), examples
+
+    def _sums(self, loss: jax.Array, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        predictions = self.head.predict(outputs)
+        return classification_sums(loss, predictions, batch["label"], batch["mask"])
 
     def _images(self, batch: Batch) -> jax.Array:
         return standardize(batch["image"], self.mean, self.std, self.dtype)

@@ -17,6 +17,7 @@ from research.distributed.mesh import batch_sharding, replicated
 from research.files import read_rows, write_json
 from research.metrics import mean
 from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, set_aside
+from research.train.evaluation import evaluate_model
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.program import Program, get_program, total_steps
@@ -91,7 +92,16 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         metrics = final_metrics(writers.rows, config)
         if run.test and status != "diverged":
             best, _ = checkpoints.restore(metrics["best_step"], abstract(state))
-            metrics |= evaluate(program, best, dataset.test, config, mesh, "test/")
+            tested = evaluate_model(
+                program.task,
+                best.variables,
+                dataset.test,
+                mesh=mesh,
+                batch_size=config.data.eval_batch_size,
+                feed=config.data.feed,
+                compiled=program.evaluate,
+            )
+            metrics |= {f"test/{name}": value for name, value in tested.metrics.items()}
     finally:
         checkpoints.close()
         writers.close()
@@ -191,7 +201,8 @@ def evaluate(
         sharding=batch_sharding(mesh),
         kind=config.data.feed,
     )
-    return mean(jax.device_get([program.evaluate(state.variables, b) for b in batches]), prefix)
+    sums = [program.evaluate(state.variables, batch)[0] for batch in batches]
+    return mean(jax.device_get(sums), prefix)
 
 
 def _rows(window: list[tuple[int, dict]], layers: tuple[str, ...]) -> Iterator[dict[str, float]]:

@@ -18,8 +18,10 @@ from research.data import augment
 from research.data.augment import channel_statistics
 from research.data.sources import Dataset
 from research.distributed.mesh import compile_for, replicated
+from research.losses import balanced_weights
 from research.models import create_model
 from research.tasks.classification import Classification
+from research.tasks.heads import HEADS
 from research.train.optimizer import hyperparams, make_optimizer
 from research.train.state import TrainState, create_state
 from research.train.step import make_train_step
@@ -37,13 +39,15 @@ class Program:
     """What a run calls.
 
     Attributes:
+        task: whose functions these are.
         init: `(key, hyperparams) → state`.
         step: `(state, batch) → (state, metrics)`; donates the state.
-        evaluate: `(variables, batch) → metric sums`.
+        evaluate: `(variables, batch) → (metric sums, outputs and labels)`.
         layers: paths of the parameters, `stem`, `stage1_block1/conv1`, …, in the network's order.
         compile_seconds: what the three functions cost.
     """
 
+    task: Classification
     init: Callable[[jax.Array, dict], TrainState]
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
     evaluate: Callable[[Any, Any], Any]
@@ -59,9 +63,10 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
     """
     augment.check(config.data.augment)
     dtype, param_dtype = PRECISIONS[config.train.precision]
+    head = HEADS[config.train.head]
     model = create_model(
         config.model.name,
-        num_classes=dataset.num_classes,
+        num_classes=head.outputs(dataset.num_classes),
         dtype=dtype,
         param_dtype=param_dtype,
         **model_switches(config),
@@ -74,7 +79,16 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         augmentations=tuple(config.data.augment),
         label_smoothing=config.train.label_smoothing,
         dtype=dtype,
+        head=head,
+        class_weights=class_weights(config, dataset),
     )
+
+
+def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:
+    """Return the weights of the classes in the training loss; () where all are 1."""
+    if config.train.class_weights == "none":
+        return ()
+    return tuple(balanced_weights(dataset.train.labels(), dataset.num_classes).tolist())
 
 
 def model_switches(config: ConfigDict) -> dict[str, Any]:
@@ -179,21 +193,23 @@ def program_key(config: ConfigDict, dataset: Dataset) -> str:
         settings["train"].pop(name)
     statistics = [x.tolist() for x in channel_statistics(dataset.train)]
     shape = (*dataset.image_shape, dataset.num_classes)
-    return json.dumps([settings, shape, statistics])
+    return json.dumps([settings, shape, statistics, class_weights(config, dataset)])
 
 
 def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
     start = time.perf_counter()
+    task = make_task(config, dataset)
     init, step, evaluate = pure_functions(config, dataset)
     state = state_shapes(config, init)
     batches = batch_shapes(dataset, config.data.batch_size)
     evaluated = batch_shapes(dataset, config.data.eval_batch_size)
     return Program(
+        task=task,
         init=jax.jit(init, in_shardings=replicated(mesh), out_shardings=replicated(mesh))
         .lower(jax.random.key(0), hyperparams(config.optimizer))
         .compile(_QUICK if mesh.devices.flat[0].platform == "cpu" else None),
         step=compile_for(mesh, step, state, batches, donate=True),
         evaluate=compile_for(mesh, evaluate, state.variables, evaluated, donate=False),
-        layers=layer_order(make_task(config, dataset), batch_shapes(dataset, 1)),
+        layers=layer_order(task, batch_shapes(dataset, 1)),
         compile_seconds=time.perf_counter() - start,
     )

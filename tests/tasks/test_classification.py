@@ -31,11 +31,14 @@ def test_evaluation_standardises_and_sums():
     variables = task.init(jax.random.key(0), BATCH)
     logits = logits_of(task, variables)
     batch = BATCH | {"mask": np.float32(np.arange(16) < 11)}
-    sums = task.evaluate(variables, batch)
+    sums, examples = task.evaluate(variables, batch)
     losses = -log_softmax(logits, axis=1)[np.arange(16), BATCH["label"]]
     np.testing.assert_allclose(sums["loss"], losses[:11].sum(), rtol=1e-5)
     assert sums["accuracy"] == np.sum(logits.argmax(1)[:11] == BATCH["label"][:11])
     assert sums["count"] == 11
+    np.testing.assert_allclose(examples["outputs"], logits, atol=1e-5)
+    np.testing.assert_array_equal(examples["label"], BATCH["label"])
+    np.testing.assert_array_equal(examples["mask"], batch["mask"])
 
 
 def test_training_loss_is_the_smoothed_mean():
@@ -64,7 +67,8 @@ def test_batch_statistics_move_in_training_and_not_in_evaluation():
     moved = jax.tree.map(jnp.array_equal, collections["batch_stats"], variables["batch_stats"])
     assert not any(jax.tree.leaves(moved))
     moved = variables | collections
-    assert task.evaluate(variables, BATCH)["loss"] != task.evaluate(moved, BATCH)["loss"]
+    before, after = (task.evaluate(v, BATCH)[0]["loss"] for v in (variables, moved))
+    assert before != after
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
@@ -73,3 +77,15 @@ def test_the_loss_is_at_least_float32(dtype):
     task = Classification(model, MEAN, STD, dtype=dtype)
     variables = task.init(jax.random.key(0), BATCH)
     assert task.loss(variables, BATCH, jax.random.key(1))[0].dtype == jnp.float32
+
+
+def test_class_weights_count_in_training_alone():
+    weights = (0.0, 1.0, 2.0, 3.0, 4.0)
+    task, plain = make_task(class_weights=weights), make_task()
+    variables = task.init(jax.random.key(0), BATCH)
+    losses = -log_softmax(logits_of(task, variables), axis=1)[np.arange(16), BATCH["label"]]
+    loss, _ = task.loss(variables, BATCH, jax.random.key(1))
+    np.testing.assert_allclose(loss, np.mean(losses * np.array(weights)[BATCH["label"]]), rtol=1e-5)
+    one_hot = BATCH | {"label": np.eye(5, dtype=np.float32)[BATCH["label"]]}
+    np.testing.assert_allclose(task.loss(variables, one_hot, jax.random.key(1))[0], loss, rtol=1e-5)
+    assert task.evaluate(variables, BATCH)[0]["loss"] == plain.evaluate(variables, BATCH)[0]["loss"]

@@ -5,6 +5,8 @@ import math
 import jax
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.metrics import f1_score, roc_auc_score, top_k_accuracy_score
 
 from research.commands.train import Datasets, run_all
 from research.data.split import Split
@@ -85,7 +87,8 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert result["status"] == "finished" and result["resumed_from"] == []
     assert set(result["metrics"]) == {
         *(f"{s}/{m}" for s in ("train", "validation", "test") for m in ("loss", "accuracy")),
-        *("best_step", "steps_to_accuracy", "clipped_fraction"),
+        *(f"test/{m}" for m in ("top5", "precision", "recall", "f1", "balanced_accuracy")),
+        *("test/auc", "test/ece", "best_step", "steps_to_accuracy", "clipped_fraction"),
     }
     assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert set(result["git"]) == {"commit", "dirty"} and result["hardware"]["platform"] == "cpu"
@@ -326,9 +329,19 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
         x @ restored.params["dense1"]["kernel"] + restored.params["dense1"]["bias"], 0
     )
     head = next(v for k, v in restored.params.items() if k != "dense1")
-    predicted = (hidden @ head["kernel"] + head["bias"]).argmax(1)
+    logits = hidden @ head["kernel"] + head["bias"]
+    predicted = logits.argmax(1)
     assert position == {"position": best["step"]}
     assert result["metrics"]["test/accuracy"] == pytest.approx(np.mean(predicted == labels))
+    macro = {"average": "macro", "zero_division": 0}
+    area = roc_auc_score(labels, softmax(logits, axis=1), multi_class="ovr")
+    expected = {
+        "top5": top_k_accuracy_score(labels, logits, k=5),
+        "f1": f1_score(labels, predicted, **macro),
+        "auc": area,
+    }
+    for name, value in expected.items():
+        assert result["metrics"][f"test/{name}"] == pytest.approx(value, abs=1e-5), name
 
 
 def test_steps_to_accuracy(train_run, tmp_path):
