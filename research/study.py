@@ -24,6 +24,7 @@ METRICS = {
     "steps_to_accuracy": "min",
     "diverged": "min",
     "clipped_fraction": None,
+    "dead_units": "min",
 }
 
 

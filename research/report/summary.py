@@ -13,6 +13,7 @@ from research.report.statistics import (
     paired_p_value,
     share_difference,
     share_interval,
+    smallest_detectable,
 )
 
 _COPIED = (
@@ -28,7 +29,8 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
     seed) and `sd`; `difference` is to its `reference`, the baseline (in a design with axes, the
     baseline's group at the same place), paired by seed over the seeds that both have, and None for
     the baseline itself or when there is nothing to pair with; `p_holm` is corrected over the arms
-    of the panel. `effects`: see `research.report.effects`. A diverged run enters an accuracy at
+    of the panel; `detectable` is the smallest difference that the test would have found, 4 times
+    in 5. `effects`: see `research.report.effects`. A diverged run enters an accuracy at
     chance and is left out of any other metric, but for `clipped_fraction`, up to there, and for
     `diverged` itself, the share of such runs, with Wilson's and Newcombe's intervals. In a
     `steps_to_…` metric null means never reached: it is
@@ -93,6 +95,8 @@ def _arm(experiment: Experiment, arm: str) -> dict[str, Any]:
         "missing": [run.seed for run in runs if not run.ended],
         "resumed": [run.seed for run in runs if run.ended and run.result.get("resumed_from")],
         "wall_seconds": median(seconds) if seconds else None,
+        "parameters": next((run.result.get("parameters") for run in runs if run.ended), None),
+        "macs": next((run.result.get("macs") for run in runs if run.ended), None),
         "tuning": experiment.tuning.get(arm),
     }
 
@@ -162,7 +166,11 @@ def _difference(
     p = paired_p_value(pairs)
     if p is None:
         interval = None
-    return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(pairs)}
+    detectable = smallest_detectable(pairs)
+    return {
+        **{"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(pairs)},
+        "detectable": detectable,
+    }
 
 
 def _share_difference(

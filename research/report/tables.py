@@ -21,11 +21,15 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
     summary = source if isinstance(source, dict) else summarise(read_experiment(source))
     first, *others = summary["panels"]
     rows, design = [], Design.of(summary)
+    arms = summary["arms"].values()
+    sizes = [s for s in ("parameters", "macs") if len({facts.get(s) for facts in arms}) > 1]
     for arm, facts in summary["arms"].items():
         row = _lead(design, arm) | {"n": _runs(facts)} | _result(first, arm, summary)
         row |= _difference(first, arm, design, brief=True)
         for panel in others:
             row |= _result(panel, arm, summary)
+        for size in sizes:
+            row[size] = NOTHING if facts[size] is None else f"{facts[size]:,}"
         row["time (s)"] = _seconds(facts["wall_seconds"])
         for field in tuned_fields(summary):
             chosen = (facts["tuning"] or {}).get("chosen") or {}
@@ -220,11 +224,16 @@ def _difference(panel: dict[str, Any], arm: str, design: Design, brief: bool) ->
     baseline = design.base_name
     unit = " (pp)" if is_share(panel["metric"]) else ""
     columns = (f"Δ {baseline}{unit}" if brief else f"difference from {baseline}{unit}", "p (Holm)")
-    difference = panel["arms"][arm]["difference"]
+    difference, metric = panel["arms"][arm]["difference"], panel["metric"]
+    if not brief and metric != "diverged":
+        columns += (f"detectable{unit}",)
     if difference is None:
         return dict.fromkeys(columns, NOTHING)
-    text = _estimate(difference, _scale(panel["metric"]))
-    return {columns[0]: text, columns[1]: _p(difference["p_holm"])}
+    scale = _scale(metric)
+    text = _estimate(difference, scale)
+    seen = difference.get("detectable")
+    cells = (text, _p(difference["p_holm"]), NOTHING if seen is None else number(seen * scale, 2))
+    return dict(zip(columns, cells, strict=False))
 
 
 def _estimate(found: dict[str, Any], scale: float) -> str:

@@ -109,7 +109,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
                     f"{arm}: {label(panel['metric'], summary)}: reached by {entry['reached']} of "
                     f"{entry['ended']} runs" + ("; the mean is over those." if entry["n"] else ".")
                 )
-    lines += _unanswered(summary)
+    lines += [*_unseen(summary), *_unanswered(summary)]
     code = {f["value"].get("sha256", "unknown") for f in summary["provenance"]["code"]}
     for arm, facts in summary["arms"].items():
         tuned = {
@@ -126,6 +126,23 @@ def notes(summary: dict[str, Any]) -> list[str]:
     if summary["undeclared"]:
         lines.append(f"Left out, not named in experiment.json: {', '.join(summary['undeclared'])}.")
     return lines
+
+
+def _unseen(summary: dict[str, Any]) -> list[str]:
+    """Say how small an effect would have gone unseen where none was, in the first panel."""
+    panel, by_reference = summary["panels"][0], {}
+    scale, unit = (100, " pp") if is_share(panel["metric"]) else (1, "")
+    for arm, entry in panel["arms"].items():
+        difference = entry["difference"] or {}
+        # Pages of before this was measured do not have it.
+        if difference.get("detectable") and difference["ci95"] and difference["p_holm"] >= 0.05:
+            seen = number(difference["detectable"] * scale, 2)
+            by_reference.setdefault(entry["reference"], []).append(f"{arm} {seen}{unit}")
+    return [
+        f"Not distinguished from {reference} in {label(panel['metric'], summary)}, and the smallest "
+        f"difference that so many seeds would have shown 4 times in 5: {', '.join(arms)}."
+        for reference, arms in by_reference.items()
+    ]
 
 
 def _unanswered(summary: dict[str, Any]) -> list[str]:

@@ -58,7 +58,8 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
     """Return what a run is summed up by, but for the test.
 
     The validation metrics and `best_step` of the best checkpoint; the training metrics over the
-    last `train.eval_every` steps; `steps_to_accuracy`: the first evaluation at or above
+    last `train.eval_every` steps; `dead_units`: their share at the last diagnostics, a mean over
+    activations; `steps_to_accuracy`: the first evaluation at or above
     `experiment.target_accuracy`, else NaN; and `clipped_fraction`: the share of all steps whose
     gradient the clipping changed.
     """
@@ -70,6 +71,9 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
     since = max(0, logged[-1]["step"] - config.train.eval_every)
     metrics |= {k: _mean(logged, k, since) for k in logged[-1] if k.startswith("train/")}
     metrics["clipped_fraction"] = _mean(logged, "clipped_fraction", 0)
+    dead = [{k: v for k, v in row.items() if "/dead_units/" in k} for row in rows]
+    if dead := [found for found in dead if found]:
+        metrics["dead_units"] = sum(dead[-1].values()) / len(dead[-1])
     target = config.experiment.target_accuracy
     reached = [r["step"] for r in evaluations(rows) if r["validation/accuracy"] >= target]
     metrics["steps_to_accuracy"] = reached[0] if reached else None

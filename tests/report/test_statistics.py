@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.stats import fisher_exact
+from statsmodels.stats.power import TTestPower
 
 from research.report.statistics import (
     holm,
@@ -14,6 +15,7 @@ from research.report.statistics import (
     paired_p_value,
     share_difference,
     share_interval,
+    smallest_detectable,
 )
 
 
@@ -26,6 +28,21 @@ def test_interval_and_p_value_are_those_of_scipy(n):
     assert mean == pytest.approx(a.mean(), rel=1e-12)
     assert interval == pytest.approx(expected, rel=1e-12)
     assert paired_p_value(a - b) == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 5, 30])
+@pytest.mark.parametrize("power", [0.5, 0.8])
+def test_the_smallest_detectable_difference_is_that_of_statsmodels(n, power):
+    differences = np.random.default_rng(n).normal(0.1, 0.7, n)
+    size = TTestPower().solve_power(nobs=n, alpha=0.05, power=power)
+    expected = size * differences.std(ddof=1)
+    assert smallest_detectable(differences, power=power) == pytest.approx(expected, rel=1e-4)
+
+
+def test_nothing_is_detectable_without_scatter():
+    assert smallest_detectable([]) is None
+    assert smallest_detectable([0.1]) is None
+    assert smallest_detectable([0.1, 0.1]) is None
 
 
 def test_interval_covers_the_truth_at_its_rate():

@@ -193,6 +193,18 @@ def test_a_choice_at_the_edge_of_its_grid_is_told(summary):
     assert edges[0].startswith("none: optimizer.learning_rate = 0.03")
 
 
+def test_what_was_not_seen_comes_with_what_could_have_been(summary):
+    """Of the arms without a significant difference only, in the first panel."""
+    (line,) = [line for line in notes(summary) if line.startswith("Not distinguished from batch")]
+    panel = summary["panels"][0]["arms"]
+    for arm, entry in panel.items():
+        unseen = bool(entry["difference"]) and entry["difference"]["p_holm"] >= 0.05
+        assert (f" {arm} " in line.partition(":")[2]) == unseen
+        if unseen and entry["difference"]["n"] > 3:  # an effect just as large as its own interval is found about half the time
+            low, high = entry["difference"]["ci95"]
+            assert 1 < entry["difference"]["detectable"] / ((high - low) / 2) < 1.6
+
+
 def test_a_metric_nobody_logged_names_the_nearest(tmp_path):
     panels = [{"metric": "test/acuracy", "direction": "max"}]
     write_workdir(tmp_path, arms=["batch"], panels=panels)
