@@ -15,7 +15,7 @@ _NAMES = {
 }
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),
-    *("diverged", "clipped_fraction"),
+    *("diverged", "clipped_fraction", "dead_units", "gap", "shift_consistency"),
 )
 _PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}
 
