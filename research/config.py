@@ -119,6 +119,7 @@ def get_config() -> ConfigDict:
                 "checkpoint_every": 0,  # a multiple of eval_every; 0: at every evaluation
                 "keep": 2,  # last checkpoints kept, beside the best
                 "patience": 0,  # evaluations without improvement before stopping; 0: off
+                "probes": (),  # of the best checkpoint, at the end: gap | shift
                 "diagnostics_every": 0,  # per-layer norms and dead units; 0: off
                 "devices": 1,  # accelerators that share one run's batch; -1: all of them
                 "deterministic": False,  # GPU: deterministic kernels, no autotuning
@@ -140,6 +141,8 @@ CHOICES = {
     "train.head": ("softmax", "sigmoid", "regression"),
     "train.class_weights": ("none", "balanced"),
 }
+
+PROBES = ("gap", "shift")  # see research/train/probes.py
 
 BELOW_ONE = math.nextafter(1, 0)  # an average that never moves is none
 
@@ -260,6 +263,9 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             raise UserError(f"{source}: {field}: found {value!r}, expected {bound}")
     if not (config.train.steps or config.train.epochs):
         raise UserError(f"{source}: train.steps: found 0, expected a number of steps or of epochs")
+    for probe in config.train.probes:
+        if probe not in PROBES:
+            raise unknown(f"{source}: train.probes", probe, PROBES)
     for share in config.optimizer.schedule.boundaries:
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             raise UserError(

@@ -25,6 +25,10 @@ METRICS = {
     "diverged": "min",
     "clipped_fraction": None,
     "dead_units": "min",
+    "train_set/accuracy": "max",
+    "train_set/loss": "min",
+    "gap": "min",
+    "shift_consistency": "max",
 }
 
 

@@ -26,6 +26,7 @@ def label(metric: str, settings: dict[str, Any]) -> str:
     if metric == "steps_to_accuracy" and target is not None:
         return f"steps to {100 * target:g} % accuracy"
     named = {"diverged": "diverged runs", "clipped_fraction": "clipped steps"}
+    named["gap"] = "train–test gap"
     split, _, name = metric.rpartition("/")
     if name in _NAMES:
         return f"{split} {_NAMES[name]}".strip()
@@ -139,8 +140,8 @@ def _unseen(summary: dict[str, Any]) -> list[str]:
             seen = number(difference["detectable"] * scale, 2)
             by_reference.setdefault(entry["reference"], []).append(f"{arm} {seen}{unit}")
     return [
-        f"Not distinguished from {reference} in {label(panel['metric'], summary)}, and the smallest "
-        f"difference that so many seeds would have shown 4 times in 5: {', '.join(arms)}."
+        f"Not distinguished from {reference} in {label(panel['metric'], summary)}, with the "
+        f"smallest difference that so many seeds show 4 times in 5: {', '.join(arms)}."
         for reference, arms in by_reference.items()
     ]
 

@@ -20,6 +20,7 @@ from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, 
 from research.train.evaluation import evaluate_model
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
+from research.train.probes import PROBES
 from research.train.program import Program, get_program, total_steps
 from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest
@@ -92,16 +93,20 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         metrics = final_metrics(writers.rows, config)
         if run.test and status != "diverged":
             best, _ = checkpoints.restore(metrics["best_step"], abstract(state))
+            options = {"batch_size": config.data.eval_batch_size, "feed": config.data.feed}
             tested = evaluate_model(
                 program.task,
                 best.variables,
                 dataset.test,
                 mesh=mesh,
-                batch_size=config.data.eval_batch_size,
-                feed=config.data.feed,
                 compiled=program.evaluate,
-            )
-            metrics |= {f"test/{name}": value for name, value in tested.metrics.items()}
+                **options,
+            ).metrics
+            metrics |= {f"test/{name}": value for name, value in tested.items()}
+            for probe in config.train.probes:
+                metrics |= PROBES[probe](
+                    program, best.variables, dataset, tested, mesh=mesh, **options
+                )
     finally:
         checkpoints.close()
         writers.close()

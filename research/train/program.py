@@ -177,7 +177,7 @@ def get_program(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
 # Settings of the loop around the compiled functions.
 HOST_ONLY = (
     *("epochs", "log_every", "eval_every", "checkpoint_every"),
-    *("keep", "patience", "tensorboard", "wandb"),
+    *("keep", "patience", "probes", "tensorboard", "wandb"),
 )
 
 

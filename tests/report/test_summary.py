@@ -200,7 +200,9 @@ def test_what_was_not_seen_comes_with_what_could_have_been(summary):
     for arm, entry in panel.items():
         unseen = bool(entry["difference"]) and entry["difference"]["p_holm"] >= 0.05
         assert (f" {arm} " in line.partition(":")[2]) == unseen
-        if unseen and entry["difference"]["n"] > 3:  # an effect just as large as its own interval is found about half the time
+        if (
+            unseen and entry["difference"]["n"] > 3
+        ):  # an effect just as large as its own interval is found about half the time
             low, high = entry["difference"]["ci95"]
             assert 1 < entry["difference"]["detectable"] / ((high - low) / 2) < 1.6
 

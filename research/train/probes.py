@@ -1,0 +1,73 @@
+"""What else a finished run's best checkpoint is asked, beside the test: `train.probes`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from research.data.feed import evaluation_batches
+from research.data.sources import Dataset
+from research.distributed.mesh import batch_sharding
+from research.train.evaluation import evaluate_model
+from research.train.program import Program
+
+Tested = dict[str, float]
+
+
+def gap(program: Program, variables: Any, dataset: Dataset, tested: Tested, **options) -> Tested:
+    """Return accuracy and loss on the training images, unaugmented and without dropout, as
+    `train_set/…`, and by how much that accuracy exceeds the test's: the generalisation gap.
+    """
+    found = evaluate_model(
+        program.task, variables, dataset.train, compiled=program.evaluate, **options
+    ).metrics
+    seen = {f"train_set/{name}": found[name] for name in ("accuracy", "loss")}
+    return seen | {"gap": found["accuracy"] - tested["accuracy"]}
+
+
+SHIFTS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # pixels, down and to the right
+
+
+def shift(
+    program: Program, variables: Any, dataset: Dataset, tested: Tested, *, mesh: Mesh, **options
+) -> Tested:
+    """Return the share of test images whose predicted class stays when they move by one pixel, a
+    mean over the four directions; the row or column that becomes free repeats its neighbour.
+
+    References:
+        Zhang, "Making convolutional networks shift-invariant again", ICML 2019, §4.
+    """
+    same = total = 0.0
+    feed = evaluation_batches(
+        dataset.test,
+        batch_size=options["batch_size"],
+        sharding=batch_sharding(mesh),
+        kind=options["feed"],
+    )
+    for batch in feed:
+
+        def predict(images, batch=batch):
+            outputs = program.evaluate(variables, batch | {"image": images})[1]["outputs"]
+            return np.asarray(program.task.head.predict(jnp.asarray(jax.device_get(outputs))))
+
+        real, before = np.asarray(batch["mask"]) > 0, predict(batch["image"])
+        for pixels in SHIFTS:
+            moved = jax.device_put(moved_by(batch["image"], pixels), batch["image"].sharding)
+            same += np.sum((predict(moved) == before)[real])
+            total += np.sum(real)
+    return {"shift_consistency": float(same / total)}
+
+
+def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
+    """Move images [N, H, W, C] down and to the right by so many `pixels`, repeating the border."""
+    images = np.asarray(images)
+    for axis, by in enumerate(pixels, start=1):
+        places = np.clip(np.arange(images.shape[axis]) - by, 0, images.shape[axis] - 1)
+        images = np.take(images, places, axis)
+    return images
+
+
+PROBES: dict[str, Callable[..., Tested]] = {"gap": gap, "shift": shift}

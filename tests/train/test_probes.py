@@ -1,0 +1,53 @@
+"""What the best checkpoint is asked at the end, each against NumPy or scipy."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from research.config import UserError, validate
+from research.tasks.heads import HEADS
+from research.train.probes import SHIFTS, moved_by, shift
+
+
+@pytest.mark.parametrize("pixels", [*SHIFTS, (2, -3)])
+def test_images_move_as_scipy_moves_them(digits, pixels):
+    images = digits.test.arrays()[0][:5]
+    moved = scipy.ndimage.shift(images, (0, *pixels, 0), order=0, mode="nearest")
+    np.testing.assert_array_equal(moved_by(images, pixels), moved)
+
+
+def test_shift_counts_the_predictions_that_stay(digits, mesh):
+    """Of a model that names the column with the most ink, on every image exactly once."""
+
+    def evaluate(variables, batch):
+        ink = np.asarray(batch["image"], np.float32).sum((1, 3))
+        return {}, {"outputs": jax.numpy.asarray(ink)}
+
+    program = SimpleNamespace(evaluate=evaluate, task=SimpleNamespace(head=HEADS["softmax"]))
+    found = shift(program, {}, digits, {}, mesh=mesh, batch_size=100, feed="resident")
+    images = digits.test.arrays()[0].astype(np.float32)
+    before = images.sum((1, 3)).argmax(1)
+    same = [
+        scipy.ndimage.shift(images, (0, *by, 0), order=0, mode="nearest").sum((1, 3)).argmax(1)
+        == before
+        for by in SHIFTS
+    ]
+    assert 0.1 < np.mean(same) < 0.9
+    assert found["shift_consistency"] == pytest.approx(np.mean(same), rel=1e-12)
+
+
+def test_a_run_is_probed_at_its_end(train_run):
+    """A network that learns the training images by heart has a gap."""
+    changes = {"train.probes": ("gap", "shift"), "train.steps": 300, "train.eval_every": 300}
+    metrics = train_run("probed", changes | {"train.log_every": 300})["metrics"]
+    assert metrics["gap"] == metrics["train_set/accuracy"] - metrics["test/accuracy"] > 0
+    assert metrics["train_set/loss"] < metrics["test/loss"]
+    assert 0.2 < metrics["shift_consistency"] < 1
+
+
+def test_an_unknown_probe_is_refused(tiny):
+    with pytest.raises(UserError, match=r"train.probes: found 'shfit', .*did you mean 'shift'"):
+        validate(tiny({"train.probes": ("shfit",)}))
