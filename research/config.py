@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
                 "norm_epsilon": placeholder(float),
                 "norm_momentum": placeholder(float),
             },
+            "init_from": "",  # start from the weights of a file, or of hf:owner/model
             "data": {
                 "name": "digits",
                 "batch_size": 128,

@@ -26,6 +26,7 @@ FREE = (
     "experiment.tune",
     "data.feed",
     "data.workers",
+    "init_from",  # a file may move; `weights_sha256` says whether it is the same
     "train.keep",
     "train.tensorboard",
     "train.wandb",

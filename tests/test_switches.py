@@ -100,6 +100,7 @@ ELSEWHERE = {
     "train.tensorboard": "train/test_writers.py: events; it changes no number",
     "train.wandb": "train/test_writers.py: offline; it changes no number",
     "train.deterministic": "a GPU's: test_deterministic_sets_the_flags_of_xla",
+    "init_from": "transfer/test_initial.py: a run starts from them",
     "data.feed": "train/test_loop.py: feeds give the same bits",
     "data.workers": "data/test_feed.py: workers give the same bits",
     "data.eval_batch_size": "test_the_evaluation_batch_changes_no_number",

@@ -16,7 +16,7 @@ from research.files import write_json
 from research.progress import Watcher
 from research.study import Study
 from research.train.loop import train
-from research.train.program import make_task
+from research.train.program import make_task, published_variables
 from research.train.record import Run
 
 
@@ -103,6 +103,8 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
+            if config.init_from:
+                published_variables(config, dataset)
         except UserError as error:
             raise UserError(f"arm {arm}: {error}") from None
 

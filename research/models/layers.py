@@ -301,7 +301,7 @@ class Skip(nn.Module):
     """Add what entered a residual branch to what came out of it.
 
     - identity: no parameters; where the branch changes the shape, its input is subsampled and
-      padded with channels of zeros (He et al. 2015, option A).
+      padded with channels of zeros, half before and half after (He et al. 2015, option A).
     - projection: there, a 1×1 convolution and a norm; identity elsewhere (option B).
     - zero_init: identity, and the branch multiplied by one learned scalar, `scale`, that starts
       at 0 (SkipInit: De & Smith 2020).
@@ -328,5 +328,6 @@ class Skip(nn.Module):
         else:
             subsampled = x[:, :: self.strides, :: self.strides]
             extra = features - x.shape[-1]
-            shortcut = jnp.pad(subsampled, [(0, 0), (0, 0), (0, 0), (0, extra)])
+            sides = (extra // 2, extra - extra // 2)  # as the published CIFAR ResNets have them
+            shortcut = jnp.pad(subsampled, [(0, 0), (0, 0), (0, 0), sides])
         return shortcut + branch

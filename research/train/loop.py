@@ -21,9 +21,9 @@ from research.train.evaluation import evaluate_model
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.probes import PROBES
-from research.train.program import Program, get_program, total_steps
+from research.train.program import Program, get_program, published_variables, total_steps
 from research.train.record import Run, provenance, record_attempt
-from research.train.state import TrainState, params_digest
+from research.train.state import TrainState, params_digest, start_from
 from research.train.writers import Writers
 
 Watch = Callable[[int, int, dict[str, float]], None]
@@ -74,6 +74,8 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     start = 0
     if restored:
         state, start = restored[0], restored[1]["position"]
+    elif config.init_from:
+        state = start_from(state, published_variables(config, dataset, state.variables))
     attempts = record_attempt(directory, start)
     writers = Writers(
         directory,

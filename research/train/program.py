@@ -25,6 +25,7 @@ from research.tasks.heads import HEADS
 from research.train.optimizer import hyperparams, make_optimizer
 from research.train.state import TrainState, create_state
 from research.train.step import make_train_step
+from research.transfer.initial import initial_variables
 
 # precision -> (dtype of the computation, dtype of the parameters)
 PRECISIONS = {
@@ -94,6 +95,23 @@ def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:
 def model_switches(config: ConfigDict) -> dict[str, Any]:
     """Return the switches of `config.model` that are set."""
     return {k: v for k, v in config.model.items() if v is not None and k != "name"}
+
+
+def published_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) -> dict[str, Any]:
+    """Return the variables of `config.init_from`, what it does not hold as in `fresh`.
+
+    Args:
+        config: names them and the model.
+        dataset: of its images the model is made.
+        fresh: the model's own variables; their shapes where not given.
+
+    Raises:
+        UserError: there are no such weights, or they do not fit.
+    """
+    task = make_task(config, dataset)
+    if fresh is None:
+        fresh = jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1))
+    return initial_variables(config.model.name, task.model, fresh, config.init_from)
 
 
 def total_steps(config: ConfigDict, dataset: Dataset) -> int:
@@ -184,7 +202,7 @@ HOST_ONLY = (
 def program_key(config: ConfigDict, dataset: Dataset) -> str:
     """Everything but the runtime values, and but for what no compiled function sees."""
     settings = plain(config)
-    del settings["experiment"]
+    del settings["experiment"], settings["init_from"]
     for name in ("learning_rate", "clip"):
         settings["optimizer"].pop(name)
     settings["optimizer"]["clip"] = config.optimizer.clip.kind

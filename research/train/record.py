@@ -19,6 +19,7 @@ from research.data.augment import channel_statistics
 from research.data.sources import Dataset
 from research.distributed.mesh import cores
 from research.files import read_json, read_rows
+from research.transfer.initial import source_digest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Run:
     test: bool = True
 
     def settings(self, dataset: Dataset) -> dict[str, Any]:
-        """Return what config.json holds: the config, and by what the data can be told apart."""
+        """Return what config.json holds: the config, and by what the data (and the weights that
+        the run starts from) can be told apart.
+        """
         mean, std = channel_statistics(dataset.train)
         facts = {
             "classes": dataset.num_classes,
@@ -53,7 +56,10 @@ class Run:
             "mean": mean.tolist(),
             "std": std.tolist(),
         }
-        return plain(self.config) | {"dataset": facts}
+        weights = {}
+        if self.config.init_from:
+            weights = {"weights_sha256": source_digest(self.config.init_from)}
+        return plain(self.config) | weights | {"dataset": facts}
 
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run recorded, None if it has not finished."""

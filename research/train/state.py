@@ -56,6 +56,21 @@ def create_state(task, optimizer, key, batch, hyperparams, *, ema: bool = False)
     return TrainState(jnp.zeros((), jnp.int32), params, collections, opt_state, key, average)
 
 
+def start_from(state: TrainState, variables: Any) -> TrainState:
+    """Return `state` with other parameters and collections, cast and placed as its own are."""
+
+    def place(new, old):
+        return jax.device_put(np.array(new, old.dtype), old.sharding)
+
+    collections = dict(variables)
+    params = collections.pop("params")
+    return state.replace(
+        params=jax.tree.map(place, params, state.params),
+        collections=jax.tree.map(place, collections, state.collections),
+        ema=None if state.ema is None else jax.tree.map(place, params, state.ema),
+    )
+
+
 def params_digest(params: Any) -> str:
     """Return the SHA-256 of the parameters' bytes, in path order, as hexadecimal."""
     digest = hashlib.sha256()

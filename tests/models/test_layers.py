@@ -237,7 +237,8 @@ class Joined(Network):
 
 
 BRANCH = RNG.normal(size=(3, 2, 3, 12)).astype(np.float32)  # half of IMAGES' sides, 12 channels
-SHORTCUT = np.concatenate([IMAGES[:, ::2, ::2], np.zeros((3, 2, 3, 4))], axis=-1)
+NOTHING = np.zeros((3, 2, 3, 2))
+SHORTCUT = np.concatenate([NOTHING, IMAGES[:, ::2, ::2], NOTHING], axis=-1)
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,8 @@ def shortcut(x, stage):
     """Option A: at the second and third stage half the pixels, twice the channels."""
     if stage == 1:
         return x
-    return np.concatenate([x[:, ::2, ::2], np.zeros_like(x[:, ::2, ::2])], axis=-1)
+    nothing, inside = np.split(np.zeros_like(x[:, ::2, ::2]), 2, axis=-1)[0], x[:, ::2, ::2]
+    return np.concatenate([nothing, inside, nothing], axis=-1)
 
 
 @pytest.mark.parametrize("skip", ["identity", "none"])

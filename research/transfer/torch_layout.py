@@ -1,0 +1,240 @@
+"""Variables ↔ torch state dicts: the same numbers under other names, their axes in another order.
+
+| | torch | here |
+|---|---|---|
+| convolution, also depthwise | [O, I/groups, H, W] | [H, W, I/groups, O] |
+| dense | [O, I] | [I, O] |
+| dense after a flattened map | [O, C·H·W] | [H·W·C, O] |
+| norm | weight, bias, running_mean, running_var | scale, bias; mean, var in `batch_stats` |
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from research.config import UserError, nearest
+from research.models import create_model
+from research.transfer.torch_names import torch_names
+
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+COUNTER = "num_batches_tracked"  # torch's batch norm counts its steps; nothing reads the count
+
+
+def from_torch(
+    name: str,
+    state_dict: Mapping[str, Any],
+    *,
+    strict: bool = True,
+    say: Callable[[str], None] = print,
+    **switches: Any,
+) -> dict[str, Any]:
+    """Return `create_model(name, **switches)`'s variables with a torch state dict's numbers.
+
+    Args:
+        name: of the model.
+        state_dict: name → array (anything that NumPy reads), as torchvision, timm or, for the
+            CIFAR ResNets, github.com/akamaster/pytorch_resnet_cifar10 name them; also with the
+            prefix `module.` of a DataParallel model.
+        strict: whether every tensor has to be there, in its shape, and no other. Without, what does
+            not fit is left out, and what is then missing has its initial value from key 0.
+        say: called with the names of what was left out.
+        switches: of the model.
+
+    Returns:
+        `{"params": …}`, and `"batch_stats"` of a model with batch norm, in the model's
+        `param_dtype`.
+
+    Raises:
+        UserError: an unknown model or switch; or, if `strict`, one that lists every tensor that is
+            missing, misshapen or too many.
+
+    Example:
+        >>> import numpy as np
+        >>> fresh = create_model("resnet20").init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        >>> weights = to_torch("resnet20", fresh)
+        >>> weights["layer2.0.conv1.weight"].shape
+        (32, 16, 3, 3)
+        >>> variables = from_torch("resnet20", weights)
+        >>> variables["params"]["stage2_block1"]["conv1"]["kernel"].shape
+        (3, 3, 16, 32)
+    """
+    model = create_model(name, **switches)
+    example = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
+    fresh = jax.eval_shape(model.init, jax.random.key(0), example)
+    variables, problems = convert(name, model, fresh, state_dict)
+    if problems and strict:
+        raise misfit(name, problems)
+    if problems:
+        say(f"{name}: left out what does not fit\n" + "\n".join(problems))
+        fresh = jax.jit(model.init)(jax.random.key(0), jnp.zeros(example.shape))
+        return overlay(fresh, variables)
+    return variables
+
+
+def to_torch(name: str, variables: Mapping[str, Any], **switches: Any) -> dict[str, np.ndarray]:
+    """Return the state dict from which `from_torch` makes just these `variables`.
+
+    The counters of batch norm's steps, which torch's own loading expects, are written as 0.
+
+    Args:
+        name: of the model.
+        variables: as its `init` returns them.
+        switches: of the model.
+
+    Raises:
+        UserError: an unknown model or switch, or a parameter that torch's model does not have.
+    """
+    state = {}
+    arrays = flatten_dict(dict(variables))
+    for slot in _slots(name, create_model(name, **switches), variables):
+        if slot.name is None:
+            raise UserError(f"to_torch: {name}: torch's has no counterpart of {slot}")
+        state[slot.name] = slot.outward(np.asarray(arrays[slot.path]))
+        if slot.path[-1] == "var":
+            state[slot.name.replace("running_var", COUNTER)] = np.zeros((), np.int64)
+    return state
+
+
+class Slot(NamedTuple):
+    """One array of the variables, and what it is in torch.
+
+    Attributes:
+        path: ("params", "stem", "kernel").
+        shape: here.
+        name: there; None where torch's model has no such tensor.
+        side: of the flattened map that it reads, 0 for any other.
+    """
+
+    path: tuple[str, ...]
+    shape: tuple[int, ...]
+    name: str | None
+    side: int
+
+    def __str__(self) -> str:
+        return f"{'/'.join(self.path)} {list(self.shape)}"
+
+    @property
+    def torch_shape(self) -> tuple[int, ...]:
+        """The shape there."""
+        return jax.eval_shape(self.outward, jax.ShapeDtypeStruct(self.shape, np.float32)).shape
+
+    def inward(self, array: Any) -> Any:
+        """Reorder the axes from torch's order."""
+        if array.ndim == 4:
+            return array.transpose(2, 3, 1, 0)
+        if array.ndim == 2 and self.side:
+            out = array.shape[0]
+            maps = array.reshape(out, -1, self.side, self.side)
+            return maps.transpose(2, 3, 1, 0).reshape(-1, out)
+        return array.T
+
+    def outward(self, array: Any) -> Any:
+        """Reorder the axes to torch's order."""
+        if array.ndim == 4:
+            return array.transpose(3, 2, 0, 1)
+        if array.ndim == 2 and self.side:
+            out = array.shape[1]
+            maps = array.reshape(self.side, self.side, -1, out)
+            return maps.transpose(3, 2, 0, 1).reshape(out, -1)
+        return array.T
+
+
+def _slots(name: str, model: nn.Module, variables: Mapping[str, Any]) -> list[Slot]:
+    find, slots = torch_names(name, model), []
+    for path, array in flatten_dict(dict(variables)).items():
+        module, side = find("/".join(path[1:-1])) or (None, 0)
+        leaf = LEAVES.get(path[-1])
+        torch_name = f"{module}.{leaf}" if module and leaf else None
+        slots.append(Slot(path, array.shape, torch_name, side if path[-1] == "kernel" else 0))
+    return slots
+
+
+def convert(
+    name: str,
+    model: nn.Module,
+    fresh: Mapping[str, Any],
+    state_dict: Mapping[str, Any],
+    *,
+    leave: Callable[[tuple[str, ...]], bool] = lambda path: False,
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the variables that `state_dict` holds, in the dtypes of `fresh`, and what is wrong.
+
+    Args:
+        name: of the model.
+        model: itself.
+        fresh: its variables, or their shapes.
+        state_dict: as `from_torch` takes it.
+        leave: says of a path whether its array is not wanted, whatever `state_dict` has of it.
+
+    Returns:
+        The variables, without those that are missing or misshapen; and a line for each of these,
+        and for each tensor too many.
+    """
+    state = _without_prefix(state_dict)
+    shapes = {key: tuple(np.shape(value)) for key, value in state.items()}
+    slots = _slots(name, model, fresh)
+    known = {slot.name for slot in slots}
+    spare = [key for key in state if key not in known and not key.endswith(COUNTER)]
+    dtypes = {path: leaf.dtype for path, leaf in flatten_dict(dict(fresh)).items()}
+    found, problems = {}, []
+    slots = [slot for slot in slots if not leave(slot.path)]
+    for slot in slots:
+        if slot.name is None:
+            problems.append(f"  missing: {slot}, of which torch's model has no counterpart")
+        elif slot.name not in state:
+            near = _nearest(slot.name, slot.torch_shape, spare, shapes)
+            problems.append(f"  missing: {slot.name} {list(slot.torch_shape)}{near}")
+        elif shapes[slot.name] != slot.torch_shape:
+            problems.append(
+                f"  misshapen: {slot.name}: found {list(shapes[slot.name])}, expected "
+                f"{list(slot.torch_shape)}"
+            )
+        else:
+            array = slot.inward(np.asarray(state[slot.name]))
+            found[slot.path] = jnp.asarray(array, dtypes[slot.path])
+    absent = {slot.name: slot.torch_shape for slot in slots if slot.name and slot.name not in state}
+    for key in spare:
+        near = _nearest(key, shapes[key], list(absent), absent)
+        problems.append(f"  too many: {key} {list(shapes[key])}{near}")
+    return unflatten_dict(found), problems
+
+
+def misfit(name: str, problems: list[str]) -> UserError:
+    """The error that lists all `problems` of `convert`."""
+    return UserError(
+        f"the weights do not fit model.name={name!r}: {len(problems)} tensors are missing, "
+        "misshapen or too many\n" + "\n".join(problems)
+    )
+
+
+def overlay(fresh: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `fresh` with the leaves that `variables` has in their stead."""
+    return unflatten_dict(flatten_dict(dict(fresh)) | flatten_dict(dict(variables)))
+
+
+def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    prefix = "module."  # torch.nn.DataParallel's
+    wrapped = state_dict and all(key.startswith(prefix) for key in state_dict)
+    return {key.removeprefix(prefix) if wrapped else key: v for key, v in state_dict.items()}
+
+
+def _nearest(name: str, shape: tuple, names: list[str], shapes: Mapping[str, tuple]) -> str:
+    """Return `; did you mean 'x' [2, 3]?`: a name of the same shape before any other."""
+    alike = [other for other in names if shapes[other] == shape]
+    near = nearest(name, alike) or nearest(name, names)
+    if not near:
+        return ""
+    found = near.removeprefix("; did you mean '").removesuffix("'?")
+    return f"; nearest: {found} {list(shapes[found])}"
