@@ -81,7 +81,8 @@ def get_config() -> ConfigDict:
                 "eval_batch_size": 256,
                 "feed": "auto",  # resident | streaming | auto: resident when the set fits
                 "workers": 0,  # processes that decode for the streaming feed; 0: threads
-                "augment": (),
+                "augment": (),  # names, or calls such as "rotate(degrees=15)"; in this order
+                "normalize": "dataset",  # dataset | mean | unit | symmetric | imagenet
                 "image_size": 0,  # resize to this side; 0: as stored
                 "validation": 0.1,  # share of the training split, where the set has none
                 "test": 0.2,
@@ -135,6 +136,7 @@ LENGTHS = ("train.steps", "train.epochs")  # two ways to say one thing
 
 CHOICES = {
     "data.feed": ("auto", "resident", "streaming"),
+    "data.normalize": ("dataset", "mean", "unit", "symmetric", "imagenet"),
     "optimizer.name": ("sgd", "rmsprop", "adam", "adamw"),
     "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
     "optimizer.clip.kind": ("none", "value", "global_norm", "adaptive"),

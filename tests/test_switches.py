@@ -76,6 +76,7 @@ TRAINING = {
     "data.name": ({"data.image_size": 8}, "folder"),
     "data.batch_size": ({}, 16),
     "data.augment": ({}, ("pad_crop",)),
+    "data.normalize": ({}, "symmetric"),
     "data.image_size": ({}, 4),
     "train.precision": ({}, "bfloat16"),
     "train.accumulate": ({}, 2),

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from research.data.augment import augment, standardize
+from research.data.augment import augment, mixes
+from research.data.preprocess import normalize, to_unit
 from research.losses import example_weights, masked_mean
 from research.metrics import classification_sums
 from research.tasks.heads import HEADS, Head
@@ -26,7 +27,10 @@ class Classification:
         model: returns `(outputs [N, O], endpoints)`.
         mean: per channel, in [0, 1] units; subtracted.
         std: per channel; divided by.
-        augmentations: names of `research.data.augment`, applied in training.
+        augmentations: as `research.data.augment` reads them, applied in training. Where they mix
+            labels, the loss is of the mixture, and accuracy of the class with its largest share.
+        fill: per channel, the colour of what an augmentation moves into the frame.
+        num_classes: K, which augmentations that mix labels need.
         label_smoothing: share of the target spread over the classes, in training.
         dtype: of the images that enter the model.
         head: what the outputs mean.
@@ -37,6 +41,8 @@ class Classification:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentations: tuple[str, ...] = ()
+    fill: tuple[float, ...] | float = 0.0
+    num_classes: int = 0
     label_smoothing: float = 0.0
     dtype: Any = jnp.float32
     head: Head = HEADS["softmax"]
@@ -49,10 +55,16 @@ class Classification:
     def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
         """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
         augment_key, dropout_key = jax.random.split(key)
-        images = augment(self.augmentations, augment_key, self._images(batch))
+        label = batch["label"]
+        if mixes(self.augmentations):
+            label = jax.nn.one_hot(label, self.num_classes)
+        images, label = augment(
+            self.augmentations, augment_key, to_unit(batch["image"]), label, self.fill
+        )
+        batch = batch | {"label": label}
         (outputs, endpoints), collections = self.model.apply(
             variables,
-            images,
+            self._normalize(images),
             train=True,
             rngs={"dropout": dropout_key},
             mutable=[name for name in variables if name != "params"],
@@ -79,4 +91,7 @@ class Classification:
         return classification_sums(loss, predictions, batch["label"], batch["mask"])
 
     def _images(self, batch: Batch) -> jax.Array:
-        return standardize(batch["image"], self.mean, self.std, self.dtype)
+        return self._normalize(to_unit(batch["image"]))
+
+    def _normalize(self, images: jax.Array) -> jax.Array:
+        return normalize(images, self.mean, self.std, self.dtype)

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from research.config import flatten, plain
 from research.data import augment
-from research.data.augment import channel_statistics
+from research.data.preprocess import channel_statistics, normalization
 from research.data.sources import Dataset
 from research.distributed.mesh import compile_for, replicated
 from research.losses import balanced_weights
@@ -60,9 +60,9 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
     """Return the task that `config` and the dataset's classes and statistics make.
 
     Raises:
-        UserError: a model, a switch or an augmentation that cannot be.
+        UserError: a model, a switch, an augmentation or a normalisation that cannot be.
     """
-    augment.check(config.data.augment)
+    augment.check(config.data.augment, dataset.image_shape[-1])
     dtype, param_dtype = PRECISIONS[config.train.precision]
     head = HEADS[config.train.head]
     model = create_model(
@@ -72,11 +72,13 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         param_dtype=param_dtype,
         **model_switches(config),
     )
-    mean, std = channel_statistics(dataset.train)
+    mean, std = normalization(config.data.normalize, dataset.train)
     return Classification(
         model=model,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        mean=mean,
+        std=std,
+        num_classes=dataset.num_classes,
+        fill=tuple(channel_statistics(dataset.train)[0].tolist()),
         augmentations=tuple(config.data.augment),
         label_smoothing=config.train.label_smoothing,
         dtype=dtype,

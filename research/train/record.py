@@ -15,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from research.config import plain
-from research.data.augment import channel_statistics
+from research.data.preprocess import channel_statistics
 from research.data.sources import Dataset
 from research.distributed.mesh import cores
 from research.files import read_json, read_rows

@@ -59,6 +59,25 @@ def test_training_draws_augmentations_from_its_key():
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_mixed_labels_are_trained_on_by_their_shares():
+    """The loss is of the mixture; accuracy is of the class with the largest share of it."""
+    task = make_task(augmentations=("mixup(alpha=1)",), label_smoothing=0.2, num_classes=5)
+    variables = task.init(jax.random.key(0), BATCH)
+    loss, (_, sums, _) = task.loss(variables, BATCH, jax.random.key(1))
+    augment_key, _ = jax.random.split(jax.random.key(1))
+    own = jax.random.beta(jax.random.fold_in(augment_key, 0), 1.0, 1.0, (16,))
+    own = np.asarray(own, np.float64)
+    mixed = own[:, None, None, None] * BATCH["image"]
+    mixed += (1 - own)[:, None, None, None] * np.roll(BATCH["image"], 1, 0)
+    targets = own[:, None] * np.eye(5)[BATCH["label"]]
+    targets += (1 - own)[:, None] * np.eye(5)[np.roll(BATCH["label"], 1)]
+    images = jnp.float32((mixed / 255 - np.array(MEAN)) / np.array(STD))
+    logits = np.asarray(task.model.apply(variables, images)[0], np.float64)
+    losses = -np.sum((0.8 * targets + 0.2 / 5) * log_softmax(logits, axis=1), axis=1)
+    np.testing.assert_allclose(loss, losses.mean(), rtol=1e-5)
+    assert sums["accuracy"] == np.sum(logits.argmax(1) == targets.argmax(1))
+
+
 def test_batch_statistics_move_in_training_and_not_in_evaluation():
     task = make_task(norm="batch")
     variables = task.init(jax.random.key(0), BATCH)

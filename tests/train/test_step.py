@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from research.data.augment import channel_statistics
 from research.data.feed import make_feed
+from research.data.preprocess import channel_statistics
 from research.distributed.mesh import batch_sharding, data_mesh
 from research.train.optimizer import hyperparams
 from research.train.program import get_program, pure_functions
