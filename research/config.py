@@ -86,6 +86,13 @@ def get_config() -> ConfigDict:
                 "image_size": 0,  # resize to this side; 0: as stored
                 "validation": 0.1,  # share of the training split, where the set has none
                 "test": 0.2,
+                "classes": (),  # those kept in every split, called 0, 1, … in this order; () is all
+                "imbalance": 1.0,  # share of its examples that the last class keeps, in every split
+                "train_size": 0,  # training examples kept, evenly over the classes; 0: all
+                "domain": "original",  # original | inverted | faint | noisy | blurred
+            },
+            "transfer": {
+                "target_domain": "",  # another of the data's domains, tested on as `target/…`
             },
             "optimizer": {
                 "name": "sgd",  # sgd | rmsprop | adam | adamw
@@ -157,6 +164,8 @@ RANGES = {
     "data.image_size": (0, math.inf, True),
     "data.validation": (0, 1, False),
     "data.test": (0, 1, False),
+    "data.imbalance": (0, 1, False),
+    "data.train_size": (0, math.inf, True),
     "optimizer.learning_rate": (0, math.inf, False),
     "optimizer.momentum": (0, BELOW_ONE, True),
     "optimizer.b1": (0, BELOW_ONE, True),
@@ -204,13 +213,13 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested dicts and lists as JSON would give them back (tuples become lists)."""
     return {
-        name: plain(value)
-        if isinstance(value, Mapping | ConfigDict)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
+        name: plain(value) if isinstance(value, Mapping | ConfigDict) else _as_list(value)
         for name, value in config.items()
     }
+
+
+def _as_list(value: Any) -> Any:
+    return [_as_list(v) for v in value] if isinstance(value, tuple) else value
 
 
 def override(config: ConfigDict, changes: Mapping[str, Any], source: str) -> ConfigDict:
@@ -291,6 +300,11 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
         raise UserError(
             f"{source}: train.label_smoothing: found {config.train.label_smoothing} with "
             "train.head=regression, expected 0: a number has no share to spread over the classes"
+        )
+    if config.data.imbalance < 1 and config.data.train_size:
+        raise UserError(
+            f"{source}: data.train_size: found {config.data.train_size} with "
+            f"data.imbalance={config.data.imbalance}, expected 0: it keeps classes even"
         )
     if config.train.devices == 0 or config.train.devices < -1:
         raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")

@@ -18,6 +18,8 @@ from research.train.record import Run
 METRICS = {
     **{f"{split}/accuracy": "max" for split in ("test", "validation", "train")},
     **{f"{split}/loss": "min" for split in ("test", "validation", "train")},
+    "target/accuracy": "max",  # the test in the domain of transfer.target_domain
+    "target/loss": "min",
     **{f"test/{name}": "max" for name in ("top5", "precision", "recall", "f1")},
     **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc")},
     **{f"test/{name}": "min" for name in ("ece", "mse", "mae")},

@@ -106,6 +106,7 @@ def test_ranges_are_checked(field):
     ("changes", "words"),
     [
         ({"train.devices": 0}, ["train.devices"]),
+        ({"data.imbalance": 0.1, "data.train_size": 50}, ["data.train_size", "data.imbalance=0.1"]),
         ({"train.devices": -2}, ["train.devices"]),
         ({"train.accumulate": 3}, ["train.accumulate", "divisor", 128]),
         ({"optimizer.schedule.boundaries": (0.5, 1.5)}, ["optimizer.schedule.boundaries", 1.5]),

@@ -11,6 +11,7 @@ import optax
 import pytest
 from PIL import Image
 
+from research.commands.train import data_options
 from research.config import flatten, get_config, override
 from research.data.feed import make_feed
 from research.data.sources import load_dataset
@@ -78,6 +79,10 @@ TRAINING = {
     "data.augment": ({}, ("pad_crop",)),
     "data.normalize": ({}, "symmetric"),
     "data.image_size": ({}, 4),
+    "data.classes": ({}, (3, 5)),
+    "data.imbalance": ({}, 0.1),
+    "data.train_size": ({}, 100),
+    "data.domain": ({}, "inverted"),
     "train.precision": ({}, "bfloat16"),
     "train.accumulate": ({}, 2),
     "train.ema": ({}, 0.9),
@@ -105,6 +110,7 @@ ELSEWHERE = {
     "data.feed": "train/test_loop.py: feeds give the same bits",
     "data.workers": "data/test_feed.py: workers give the same bits",
     "data.eval_batch_size": "test_the_evaluation_batch_changes_no_number",
+    "transfer.target_domain": "train/test_probes.py: it is tested on; it changes no number",
     "data.validation": "test_shares_of_the_data",
     "data.test": "test_shares_of_the_data",
     "experiment.*": "chooses runs and changes none: test_experiment.py, report/",
@@ -175,10 +181,8 @@ def dataset_of(tmp_path_factory, digits):
         Image.fromarray(images[i, ::-1, :, 0]).save(path)
 
     def load(config):
-        data = config.data
-        where = str(root) if data.name == "folder" else None
-        options = {"image_size": data.image_size, "validation": data.validation, "test": data.test}
-        return load_dataset(data.name, where, **options)
+        where = str(root) if config.data.name == "folder" else None
+        return load_dataset(config.data.name, where, **data_options(config))
 
     return load
 

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -56,15 +57,10 @@ class Datasets:
 
     def of(self, config: ConfigDict) -> Dataset:
         """Return the dataset of `config.data`."""
-        data = config.data
-        options = {
-            "image_size": data.image_size,
-            "validation": data.validation,
-            "test": data.test,
-        }
-        key = (data.name, *options.values())
+        options = data_options(config)
+        key = (config.data.name, *options.values())
         if key not in self._open:
-            self._open[key] = load_dataset(data.name, self._data_dir, **options)
+            self._open[key] = load_dataset(config.data.name, self._data_dir, **options)
         return self._open[key]
 
     def read(self, configs: Iterable[ConfigDict]) -> None:
@@ -78,6 +74,13 @@ class Datasets:
             for split in (dataset.train, dataset.validation, dataset.test):
                 if is_resident(split, config.data.feed):
                     split.arrays()
+
+
+def data_options(config: ConfigDict) -> dict[str, Any]:
+    """Return what `load_dataset` takes beside the name and the folder."""
+    names = ("image_size", "validation", "test", "classes", "imbalance", "train_size", "domain")
+    options = {name: config.data[name] for name in names}
+    return options | {"target_domain": config.transfer.target_domain}
 
 
 def prepare(study: Study, datasets: Datasets) -> None:

@@ -6,10 +6,13 @@ dataset.train[0]  # {"image": uint8[8, 8, 1], "label": int}
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from research.config import UserError
+from research.data import domain as domains
+from research.data import subset
 from research.data.folder import open_folder
 from research.data.prepared import open_prepared
 from research.data.split import Split
@@ -29,6 +32,7 @@ class Dataset:
         train: what models are fitted to.
         validation: what choices are made on (learning rate, best checkpoint).
         test: what is looked at once.
+        target: the same set in the domain that models are to be adapted to, where there is one.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    target: "Dataset | None" = None
 
 
 def load_dataset(
@@ -47,6 +52,11 @@ def load_dataset(
     image_size: int = 0,
     validation: float = 0.1,
     test: float = 0.2,
+    classes: Sequence[int] = (),
+    imbalance: float = 1.0,
+    train_size: int = 0,
+    domain: str = "original",
+    target_domain: str = "",
 ) -> Dataset:
     """Open a dataset; images are decoded later, on demand.
 
@@ -61,10 +71,16 @@ def load_dataset(
         image_size: resize images to this height and width, in pixels, bilinearly; 0 leaves them.
         validation: fraction of `train` held out for validation, rounded up to whole examples.
         test: the same for test, where the set has none of its own.
+        classes: those to keep in every split, called 0, 1, … in this order; () keeps all.
+        imbalance: what the last class keeps of its examples, see `subset.long_tailed`, in every
+            split: where the world is imbalanced, so is what one tests on. 1 keeps all.
+        train_size: training examples to keep, see `subset.few`; 0 keeps all.
+        domain: of `research.data.domain`, through which every split is seen.
+        target_domain: that of `target`; "" for none.
 
     Raises:
         UserError: a set that is unknown, missing or corrupt, images of varying size without
-            `image_size`, or fractions that leave nothing to train on.
+            `image_size`, fractions that leave nothing to train on, or a part that is not there.
 
     Example:
         >>> digits = load_dataset("digits")
@@ -73,6 +89,8 @@ def load_dataset(
     """
     if image_size < 0:
         raise UserError(f"data.image_size: found {image_size}, expected pixels, or 0 for as it is")
+    domains.check("data.domain", domain)
+    domains.check("transfer.target_domain", target_domain or "original")
     if name == "folder":
         files, shape, class_names = open_folder(data_dir, measure=not image_size)
         official = {"train": files}
@@ -90,7 +108,9 @@ def load_dataset(
         )
 
     def split(source, indices) -> Split:
-        return Split(name, source, indices, (height, width, channels), len(class_names))
+        whole = Split(name, source, indices, (height, width, channels), len(class_names), domain)
+        kept = subset.of_classes(whole, classes) if classes else whole
+        return subset.long_tailed(kept, imbalance) if imbalance < 1 else kept
 
     held_out = next(
         (official[s] for s in ("test", "validation") if _labelled(official.get(s))), None
@@ -102,15 +122,29 @@ def load_dataset(
         test_split = split(official["train"], test_indices)
     else:
         test_split = split(held_out, np.arange(len(held_out)))
-    return Dataset(
+    train_split = split(official["train"], train_indices)
+    if train_size:
+        train_split = subset.few(train_split, train_size)
+    kept_classes = classes or range(len(class_names))
+    dataset = Dataset(
         name=name,
         image_shape=(height, width, channels),
-        num_classes=len(class_names),
-        class_names=tuple(class_names),
-        train=split(official["train"], train_indices),
+        num_classes=len(kept_classes),
+        class_names=tuple(class_names[k] for k in kept_classes),
+        train=train_split,
         validation=split(official["train"], validation_indices),
         test=test_split,
     )
+    for part in ("train", "validation", "test"):
+        if not len(getattr(dataset, part)):
+            raise UserError(f"data.classes: found {classes}, of which {part} has no example")
+    if not target_domain:
+        return dataset
+    shifted = {
+        part: dataclasses.replace(getattr(dataset, part), domain=target_domain)
+        for part in ("train", "validation", "test")
+    }
+    return dataclasses.replace(dataset, target=dataclasses.replace(dataset, **shifted))
 
 
 def carve(size: int, validation: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from absl import logging
 from PIL import Image
 
 from research.config import UserError
+from research.data.domain import view
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels → PIL's name for them
 
@@ -52,6 +53,7 @@ class Split:
         indices: int64[N], the positions in `source` that belong to this split.
         image_shape: (H, W, C) of every decoded image.
         num_classes: labels lie in [0, num_classes).
+        domain: of `research.data.domain`, through which every image is seen.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Split:
     indices: np.ndarray
     image_shape: tuple[int, int, int]
     num_classes: int
+    domain: str = "original"
     _memory: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.RLock, init=False, repr=False)
 
@@ -66,7 +69,8 @@ class Split:
         return len(self.indices)
 
     def __reduce__(self):
-        return Split, (self.name, self.source, self.indices, self.image_shape, self.num_classes)
+        fields = (self.name, self.source, self.indices, self.image_shape, self.num_classes)
+        return Split, (*fields, self.domain)
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         """Return `{"image": uint8[H, W, C], "label": int}` of example `i`.
@@ -77,7 +81,7 @@ class Split:
         index = int(self.indices[i])
         try:
             encoded, label = self.source.read(index)
-            image = decode_image(encoded, self.image_shape)
+            image = view(decode_image(encoded, self.image_shape), self.domain, index)
         except Exception as error:
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(f"{self.source.where(index)}: unreadable image ({problem})") from error

@@ -20,7 +20,7 @@ from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, 
 from research.train.evaluation import evaluate_model
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
-from research.train.probes import PROBES
+from research.train.probes import PROBES, target
 from research.train.program import Program, get_program, published_variables, total_steps
 from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest, start_from
@@ -109,6 +109,8 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
                 metrics |= PROBES[probe](
                     program, best.variables, dataset, tested, mesh=mesh, **options
                 )
+            if dataset.target is not None:
+                metrics |= target(program, best.variables, dataset, mesh=mesh, **options)
     finally:
         checkpoints.close()
         writers.close()

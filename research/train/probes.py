@@ -61,6 +61,17 @@ def shift(
     return {"shift_consistency": float(same / total)}
 
 
+def target(program: Program, variables: Any, dataset: Dataset, **options) -> Tested:
+    """Return the metrics of a test in the domain of `dataset.target`, as `target/…`.
+
+    The images are normalised as those that the model was trained on.
+    """
+    found = evaluate_model(
+        program.task, variables, dataset.target.test, compiled=program.evaluate, **options
+    ).metrics
+    return {f"target/{name}": value for name, value in found.items()}
+
+
 def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
     """Move images [N, H, W, C] down and to the right by so many `pixels`, repeating the border."""
     images = np.asarray(images)

@@ -8,6 +8,7 @@ import pytest
 import scipy.ndimage
 
 from research.config import UserError, validate
+from research.data.sources import load_dataset
 from research.tasks.heads import HEADS
 from research.train.probes import SHIFTS, moved_by, shift
 
@@ -51,3 +52,25 @@ def test_a_run_is_probed_at_its_end(train_run):
 def test_an_unknown_probe_is_refused(tiny):
     with pytest.raises(UserError, match=r"train.probes: found 'shfit', .*did you mean 'shift'"):
         validate(tiny({"train.probes": ("shfit",)}))
+
+
+def test_the_target_domain_is_tested_on_and_changes_nothing_else(train_run):
+    """By a run that is trained on originals and one that is trained on what it is tested on."""
+    results = {
+        name: train_run(
+            name,
+            {"data.domain": domain, "transfer.target_domain": target, "train.steps": 60},
+            dataset=load_dataset("digits", domain=domain, target_domain=target),
+        )
+        for name, domain, target in [
+            ("plain", "original", ""),
+            ("source", "original", "inverted"),
+            ("oracle", "inverted", "inverted"),
+        ]
+    }
+    found = {name: result["metrics"] for name, result in results.items()}
+    assert results["plain"]["params_digest"] == results["source"]["params_digest"]
+    assert found["source"]["test/accuracy"] == found["plain"]["test/accuracy"] > 0.8
+    assert "target/accuracy" not in found["plain"]
+    assert found["source"]["target/accuracy"] < 0.5
+    assert found["oracle"]["target/accuracy"] == found["oracle"]["test/accuracy"] > 0.8
