@@ -15,7 +15,7 @@ from ml_collections import config_flags
 
 from research.config import UserError, flatten, get_config, nearest, unknown
 
-MODES = ("train", "evaluate", "report", "publish", "list")
+MODES = ("train", "evaluate", "report", "publish", "preview", "list")
 
 _EXPERIMENT = flags.DEFINE_string(
     "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
@@ -73,6 +73,10 @@ def main(argv: list[str]) -> None:
         from research.commands.report import report_again
 
         report_again(study, overrides)
+    elif _MODE.value == "preview":
+        from research.commands.preview import preview
+
+        preview(study, _DATA_DIR.value)
     elif _MODE.value == "publish":
         from research.commands.report import publish_results
 

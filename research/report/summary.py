@@ -97,8 +97,14 @@ def _arm(experiment: Experiment, arm: str) -> dict[str, Any]:
         "wall_seconds": median(seconds) if seconds else None,
         "parameters": next((run.result.get("parameters") for run in runs if run.ended), None),
         "macs": next((run.result.get("macs") for run in runs if run.ended), None),
+        "augmentation": next((_augmentation(run) for run in runs if run.ended), []),
         "tuning": experiment.tuning.get(arm),
     }
+
+
+def _augmentation(run: Run) -> list[str]:
+    """What its training images went through, as declared."""
+    return (run.result.get("config") or {}).get("data", {}).get("augment") or []
 
 
 def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:

@@ -164,11 +164,23 @@ def _unanswered(summary: dict[str, Any]) -> list[str]:
 
 
 def how_it_was_run(summary: dict[str, Any]) -> dict[str, str]:
-    """Seeds, hardware, versions and commit by name, as text."""
+    """Seeds, augmentation, hardware, versions and commit by name, as text."""
     facts = {"seeds": ", ".join(map(str, summary.get("seeds", [])))}
+    facts["augmentation"] = _augmentation(summary["arms"])
     for key, found in summary["provenance"].items():
         facts[_PROVENANCE[key]] = "; ".join(describe(f["value"]) for f in found)
     return {name: text for name, text in facts.items() if text}
+
+
+def _augmentation(arms: dict[str, Any]) -> str:
+    """Name the augmentations, arm by arm where they differ; nothing where there are none."""
+    arms_by: dict[str, list[str]] = {}
+    for arm, facts in arms.items():
+        arms_by.setdefault(", ".join(facts.get("augmentation") or ["none"]), []).append(arm)
+    if len(arms_by) == 1:
+        declared = next(iter(arms_by))
+        return "" if declared == "none" else declared
+    return "; ".join(f"{', '.join(names)}: {declared}" for declared, names in arms_by.items())
 
 
 def _seeds(seeds: Iterable[int]) -> str:

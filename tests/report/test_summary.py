@@ -10,7 +10,7 @@ from synthetic_workdir import ARMS, write_workdir
 from research.config import UserError
 from research.report.runs import read_experiment
 from research.report.summary import summarise
-from research.report.wording import notes
+from research.report.wording import how_it_was_run, notes
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,17 @@ def test_different_commits_and_versions_are_told(tmp_path):
     assert "beefbeefbe" in text
     assert "jax 0.12.0" in text
     assert "uncommitted" in text
+
+
+def test_augmentation_is_told_arm_by_arm_where_it_differs(tmp_path):
+    write_workdir(tmp_path, arms=["batch", "none"], seeds=range(1))
+    told = lambda: how_it_was_run(summarise(read_experiment(tmp_path))).get("augmentation")  # noqa: E731
+    assert told() is None
+    declared = {"data": {"augment": ["pad_crop", "rotate(degrees=15)"]}}
+    edit(tmp_path / "batch" / "seed_0" / "result.json", config=declared)
+    assert told() == "batch: pad_crop, rotate(degrees=15); none: none"
+    edit(tmp_path / "none" / "seed_0" / "result.json", config=declared)
+    assert told() == "pad_crop, rotate(degrees=15)"
 
 
 def test_runs_that_the_experiment_does_not_name_are_told(tmp_path):

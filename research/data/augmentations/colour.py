@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from research.data.augmentations.geometry import Fill, Share, symmetric
 
 
-def brightness(key: jax.Array, images: jax.Array, *, strength: Share = 0.4) -> jax.Array:
+def brightness(key: jax.Array, images: jax.Array, *, strength: Share = 0.2) -> jax.Array:
     """Add a number drawn from ±`strength`."""
     delta = strength * symmetric(key, (len(images), 1, 1, 1))
     return jnp.clip(dm_pix.adjust_brightness(images, delta), 0, 1)
@@ -42,7 +42,7 @@ def color_jitter(
     key: jax.Array,
     images: jax.Array,
     *,
-    brightness: Share = 0.4,
+    brightness: Share = 0.2,
     contrast: Share = 0.4,
     saturation: Share = 0.4,
     hue: Annotated[float, (0, 0.5)] = 0.1,

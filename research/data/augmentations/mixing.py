@@ -14,7 +14,7 @@ from research.data.augmentations.colour import box
 Alpha = Annotated[float, (0.01, 100)]
 
 
-def mixup(key: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: Alpha = 0.2):
+def mixup(key: jax.Array, images: jax.Array, targets: jax.Array, *, alpha: Alpha = 1.0):
     """Average each example with its partner: λ of its own, λ from Beta(`alpha`, `alpha`).
 
     Returns:
