@@ -4,6 +4,7 @@ python launch.py
 python launch.py --experiment=normalization --arms=batch,group --seeds=5 --workdir=runs/norms
 python launch.py --config.optimizer.learning_rate=0.05 --config.train.steps=400
 python launch.py --mode=list
+python launch.py --mode=models --model=resnet50
 """
 
 import os
@@ -15,7 +16,7 @@ from ml_collections import config_flags
 
 from research.config import UserError, flatten, get_config, nearest, unknown
 
-MODES = ("train", "evaluate", "report", "publish", "preview", "list")
+MODES = ("train", "evaluate", "report", "publish", "preview", "list", "models")
 
 _EXPERIMENT = flags.DEFINE_string(
     "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
@@ -26,6 +27,7 @@ _SEEDS = flags.DEFINE_string("seeds", None, "A count (3 is 0,1,2) or a list (1,4
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where runs live; runs/<experiment>-<scale>.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared TFDS sets (or TFDS_DATA_DIR); images.")
 _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
+_MODEL = flags.DEFINE_string("model", None, "The model whose layers --mode=models shows.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would run and its cost; run nothing.")
 
 
@@ -45,6 +47,15 @@ def main(argv: list[str]) -> None:
         return list_experiments()
 
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    if _MODE.value == "models":
+        from research.commands.models import show_models
+
+        return show_models(_MODEL.value, overrides)
+    if _MODEL.value is not None:
+        raise UserError(
+            f"--model: found {_MODEL.value!r} with --mode={_MODE.value}, expected --mode=models, "
+            "or --config.model.name to train it"
+        )
     study = resolve(
         _EXPERIMENT.value,
         _SCALE.value,

@@ -88,7 +88,7 @@ for line in sys.stdin.read().splitlines():
     for name in [n for n in flags.FLAGS if n.split(".")[0] == "config"]:
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
-    for name in ("experiment", "scale", "arms", "seeds", "workdir", "data_dir", "mode", "dry_run"):
+    for name in "experiment scale arms seeds workdir data_dir mode model dry_run".split():
         flags.FLAGS[name].unparse()
     try:
         sys.argv = ["launch.py", *line.split()]  # config_flags looks there, too
@@ -111,6 +111,8 @@ REFUSED = {
     "--config.model=3": ["model"],
     "--config.optimizer.clip=value": ["optimizer.clip"],
     "--config.train.devices=7": ["train.devices", "7"],
+    "--mode=models --model=resnt20": ["model.name", "'resnet20'"],
+    "--model=resnet20": ["--model", "--mode=models", "--config.model.name"],
     "--mode=report": ["--workdir", "no runs"],
     "--mode=report --config.experiment.baseline=group": ["--workdir", "no runs"],
     "--mode=evaluate": ["--workdir", "no finished run"],
@@ -140,7 +142,17 @@ def test_bad_input_of_every_kind(tmp_path):
 
 def test_help_and_list(tmp_path):
     shown = launch("--helpshort", cwd=tmp_path)
-    for flag in ("experiment", "scale", "arms", "seeds", "workdir", "data_dir", "mode", "dry_run"):
+    for flag in (
+        "experiment",
+        "scale",
+        "arms",
+        "seeds",
+        "workdir",
+        "data_dir",
+        "mode",
+        "model",
+        "dry_run",
+    ):
         assert f"--{flag}" in shown.stdout or f"--[no]{flag}" in shown.stdout
     assert shown.stderr == ""
     listed = launch("--mode=list", cwd=tmp_path)

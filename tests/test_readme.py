@@ -41,6 +41,9 @@ def test_the_lines_from_python_run():
     names = {}
     exec(text, names)
     assert names["logits"].shape == (2, 100) and "stem/act" in names["endpoints"]
+    (text,) = [block for block in BLOCKS if block.startswith("from research.inspection")]
+    exec(text, names)
+    assert (names["rows"].size, names["rows"].stride) == (21, 2)
 
 
 def test_links_lead_to_files_and_every_experiment_has_its_row():

@@ -14,7 +14,7 @@ On request, by `--arms`: the other norms, skips and clippings, 6 × 4 × 4 in al
 from experiments.gradient_clipping.config import CLIPS
 from research.config import get_config as defaults
 from research.experiment import cross, levels
-from research.models.layers import NORMS
+from research.models.norms import NORMS
 
 SKIPS = ("none", "identity", "zero_init", "projection")
 

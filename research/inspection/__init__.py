@@ -1,0 +1,1 @@
+"""What one looks at in a model and its variables."""
