@@ -74,7 +74,9 @@ def get_config() -> ConfigDict:
                 "norm_epsilon": placeholder(float),
                 "norm_momentum": placeholder(float),
             },
-            "init_from": "",  # start from the weights of a file, or of hf:owner/model
+            # Start from the weights of a file or of hf:owner/model, or from the best checkpoint of
+            # a run: its directory, or "arm:source", the run of arm `source` with the same seed.
+            "init_from": "",
             "data": {
                 "name": "digits",
                 "batch_size": 128,
@@ -92,6 +94,10 @@ def get_config() -> ConfigDict:
                 "domain": "original",  # original | inverted | faint | noisy | blurred
             },
             "transfer": {
+                "replace_head": False,  # of what `init_from` names: draw the last layer afresh
+                "freeze": (),  # patterns, see research/transfer/patterns.py: ("*", "!head")
+                "rates": (),  # factors of the learning rate, by pattern: (("stem*", 0.1), …)
+                "unfreeze_every": 0,  # steps until the next layer, from the head down; 0: all train
                 "target_domain": "",  # another of the data's domains, tested on as `target/…`
             },
             "optimizer": {
@@ -177,6 +183,7 @@ RANGES = {
     "optimizer.schedule.warmup": (0, 1, True),
     "optimizer.schedule.factor": (0, 1, False),
     "optimizer.clip.threshold": (0, math.inf, False),
+    "transfer.unfreeze_every": (0, math.inf, True),
     "train.steps": (0, math.inf, True),
     "train.epochs": (0, math.inf, True),
     "train.accumulate": (1, math.inf, True),
@@ -305,6 +312,14 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
         raise UserError(
             f"{source}: data.train_size: found {config.data.train_size} with "
             f"data.imbalance={config.data.imbalance}, expected 0: it keeps classes even"
+        )
+    for rate in config.transfer.rates:
+        match rate:
+            case (str(), int() | float() as factor) if 0 < factor < math.inf:
+                continue
+        raise UserError(
+            f"{source}: transfer.rates: found {rate!r}, expected pairs of a pattern and a factor "
+            'above 0, such as (("stem*", 0.1), ("head", 10.0))'
         )
     if config.train.devices == 0 or config.train.devices < -1:
         raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")

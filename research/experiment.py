@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
 from research.models import MODELS, create_model, switches_of
-from research.study import METRICS, Study, resolved
+from research.study import METRICS, Study, resolved, source_of
 from research.train.program import model_switches
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
@@ -149,15 +149,18 @@ def resolve(
     configs = {arm: _change(config, all_arms[arm], f"arm {arm}") for arm in names}
     for arm, arm_config in configs.items():
         validate(arm_config, f"arm {arm}")
+    sources = _sources(config, configs, all_arms)
     study = Study(
         name=name,
         scale=scale,
         title=(module.__doc__ or name).strip().splitlines()[0],
         configs=configs,
-        changes={arm: dict(all_arms[arm]) for arm in names},
+        changes={arm: dict(all_arms[arm]) for arm in [*sources, *names]},
         seeds=tuple(range(config.experiment.seeds) if seeds is None else seeds),
         workdir=Path(workdir or f"runs/{name}-{scale}"),
+        sources=sources,
     )
+    study.generations()
     _check_distinct(study)
     _check_factors(study)
     for run in study.tuning_runs():
@@ -223,6 +226,25 @@ def _select(patterns: Iterable[str], arms: Mapping[str, Any]) -> list[str]:
             raise unknown("--arms", pattern, arms)
         selected |= dict.fromkeys(matched)
     return [arm for arm in arms if arm in selected]
+
+
+def _sources(
+    config: ConfigDict, configs: Mapping[str, ConfigDict], arms: Mapping[str, Any]
+) -> dict[str, ConfigDict]:
+    """Return the configs of the arms that others start from, and that were not asked for."""
+    sources: dict[str, ConfigDict] = {}
+    waiting = list(configs.items())
+    while waiting:
+        arm, arm_config = waiting.pop()
+        source = source_of(arm_config)
+        if not source or source in configs or source in sources:
+            continue
+        if source not in arms:
+            raise unknown(f"arm {arm}: init_from: arm", source, arms)
+        sources[source] = _change(config, arms[source], f"arm {source}")
+        validate(sources[source], f"arm {source}")
+        waiting.append((source, sources[source]))
+    return sources
 
 
 def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import flatten, override, plain
+from research.config import UserError, flatten, override, plain
 from research.models import MODELS, defaults_of
 from research.train.history import score
 from research.train.record import Run
@@ -46,6 +46,7 @@ class Study:
         changes: arm → what it changes.
         seeds: in order.
         workdir: where its runs are recorded.
+        sources: arm → config of those from which others start, and which are not reported.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Study:
     changes: dict[str, dict[str, Any]]
     seeds: tuple[int, ...]
     workdir: Path
+    sources: dict[str, ConfigDict] = dataclasses.field(default_factory=dict)
 
     @property
     def settings(self) -> ConfigDict:
@@ -65,10 +67,38 @@ class Study:
         """Return the reported runs, seed by seed, of `configs` (default: the study's own)."""
         configs = self.configs if configs is None else configs
         return [
-            Run(self.name, self.scale, arm, seed, config, self.workdir / arm / f"seed_{seed}")
+            Run(self.name, self.scale, arm, seed, self._from(config, seed), self._place(arm, seed))
             for seed in self.seeds
             for arm, config in configs.items()
         ]
+
+    def _place(self, arm: str, seed: int) -> Path:
+        return self.workdir / arm / f"seed_{seed}"
+
+    def _from(self, config: ConfigDict, seed: int) -> ConfigDict:
+        """Return `config` with the source arm's run of that seed for the source arm itself."""
+        if not (arm := source_of(config)):
+            return config
+        return override(config, {"init_from": str(self._place(arm, seed))}, "init_from")
+
+    def generations(self) -> list["Study"]:
+        """Return the study in the order in which it can be trained: each part's arms start from
+        none but those of the parts before, sources included.
+
+        Raises:
+            UserError: arms that start from one another in a circle.
+        """
+        left, parts = self.sources | self.configs, []
+        while left:
+            ready = {arm: c for arm, c in left.items() if source_of(c) not in left}
+            if not ready:
+                raise UserError(
+                    f"init_from: arms {', '.join(left)} start from one another, expected one that "
+                    "starts by itself"
+                )
+            parts.append(dataclasses.replace(self, configs=ready, sources={}))
+            left = {arm: config for arm, config in left.items() if arm not in ready}
+        return parts
 
     def points(self, arm: str) -> list[dict[str, Any]]:
         """Return the points of the grid that `arm` is tuned over, but for fields that it sets."""
@@ -83,7 +113,11 @@ class Study:
         return bool(self.points(arm))
 
     def tuning_runs(self) -> list[Run]:
-        """Return the runs that choose each arm's point, point by point; they never see test."""
+        """Return the runs that choose each arm's point, point by point; they never see test.
+
+        An arm that starts from another starts, whichever point it tries, from that one's run with
+        the first of the study's seeds.
+        """
         tune = self.settings.tune
         by_arm = (
             [
@@ -92,7 +126,7 @@ class Study:
                     self.scale,
                     arm,
                     seed,
-                    override(config, point, "experiment.tune.grid"),
+                    self._from(override(config, point, "experiment.tune.grid"), self.seeds[0]),
                     self.workdir / arm / "tune" / spell(point) / f"seed_{seed}",
                     test=False,
                 )
@@ -134,6 +168,11 @@ class Study:
             field: {arm: config[field] for arm, config in flat.items()}
             for field in self.settings.factors
         }
+
+
+def source_of(config: ConfigDict) -> str:
+    """Return the arm that `init_from="arm:…"` names, an empty string where it names none."""
+    return config.init_from.removeprefix("arm:") if config.init_from.startswith("arm:") else ""
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

@@ -139,6 +139,7 @@ def read(workdir: Path) -> dict[str, Any] | None:
 def describe(study: Study, dataset: Dataset, command: str) -> None:
     """Write experiment.json: the study, joined with what earlier launches ran here."""
     before = {"arms": [], "arms_changes": {}, "factors": {}, "seeds": [], "command": ""}
+    before["sources"] = []
     before |= read(study.workdir) or {}
     settings = study.settings
     chance = 1 / dataset.num_classes
@@ -153,6 +154,7 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "command": "\n".join(dict.fromkeys([*before["command"].splitlines(), command])),
             "baseline": settings.baseline,
             "arms": list(dict.fromkeys([*before["arms"], *study.configs])),
+            "sources": list(dict.fromkeys([*before["sources"], *study.sources])),
             "arms_changes": before["arms_changes"] | plain(study.changes),
             "seeds": sorted({*before["seeds"], *study.seeds}),
             "factors": {

@@ -21,16 +21,18 @@ def dry_run(study: Study, data_dir: str | None) -> None:
     """Print every arm with its runs, parameters and arithmetic; train nothing."""
     datasets = Datasets(data_dir)
     prepare(study, datasets)
-    workdir.check(study, study.tuning_runs(), datasets.of)
+    parts = study.generations()
+    tuning = [run for part in parts for run in part.tuning_runs()]
+    workdir.check(study, tuning, datasets.of)
     table = Table("arm", "changes", "parameters", "steps", "runs", "done", "FLOPs")
     for column in table.columns[:2]:
         column.overflow = "fold"
     total_runs = total_flops = 0
     costs: dict[str, tuple[int, float]] = {}  # of the arms that share a program
-    tuning = study.tuning_runs()
-    for arm, config in study.configs.items():
+    configs = study.sources | study.configs
+    for arm, config in configs.items():
         dataset = datasets.of(config)
-        runs = [run for run in [*tuning, *study.runs()] if run.arm == arm]
+        runs = [run for run in [*tuning, *study.runs(configs)] if run.arm == arm]
         done = sum(run.result() is not None for run in runs)
         key = program_key(config, dataset)
         if key not in costs:

@@ -15,10 +15,16 @@ from research.data.sources import Dataset, load_dataset
 from research.distributed.mesh import lanes
 from research.files import write_json
 from research.progress import Watcher
-from research.study import Study
+from research.study import Study, source_of
 from research.train.loop import train
-from research.train.program import make_task, published_variables
+from research.train.program import (
+    check_transfer,
+    make_task,
+    starting_variables,
+    variable_shapes,
+)
 from research.train.record import Run
+from research.transfer.initial import transplant
 
 
 def run_study(study: Study, data_dir: str | None, command: str) -> None:
@@ -31,19 +37,23 @@ def run_study(study: Study, data_dir: str | None, command: str) -> None:
     """
     datasets = Datasets(data_dir)
     prepare(study, datasets)
-    untuned = {arm: config for arm, config in study.configs.items() if not study.tuned(arm)}
-    datasets.read(study.configs.values())
-    workdir.check(study, [*study.tuning_runs(), *study.runs(untuned)], datasets.of)
-    if warning := workdir.other_code([*study.tuning_runs(), *study.runs()]):
+    parts = study.generations()
+    for part in parts:
+        datasets.read(part.configs.values())
+        untuned = {arm: config for arm, config in part.configs.items() if not part.tuned(arm)}
+        workdir.check(part, [*part.tuning_runs(), *part.runs(untuned)], datasets.of)
+    every = [run for part in parts for run in (*part.tuning_runs(), *part.runs())]
+    if warning := workdir.other_code(every):
         print(warning)
     with workdir.locked(study.workdir):
         workdir.describe(study, datasets.of(next(iter(study.configs.values()))), command)
-        run_all("tuning", study.tuning_runs(), datasets)
-        for arm, choice in study.choose().items():
-            write_json(study.workdir / arm / "tune.json", choice)
-        runs = study.runs(study.tuned_configs())
-        workdir.check(study, runs, datasets.of)
-        run_all(study.name, runs, datasets)
+        for part in parts:
+            run_all("tuning", part.tuning_runs(), datasets)
+            for arm, choice in part.choose().items():
+                write_json(part.workdir / arm / "tune.json", choice)
+            runs = part.runs(part.tuned_configs())
+            workdir.check(part, runs, datasets.of)
+            run_all(study.name, runs, datasets)
         show_report(study.workdir)
 
 
@@ -89,7 +99,8 @@ def prepare(study: Study, datasets: Datasets) -> None:
     Raises:
         UserError: a dataset, model, batch size or number of devices that cannot be.
     """
-    for arm, config in study.configs.items():
+    configs = study.sources | study.configs
+    for arm, config in configs.items():
         dataset = datasets.of(config)
         try:
             size, train_size = config.data.batch_size, len(dataset.train)
@@ -106,8 +117,16 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
-            if config.init_from:
-                published_variables(config, dataset)
+            check_transfer(config, dataset)
+            if source := source_of(config):
+                transplant(
+                    variable_shapes(config, dataset),
+                    variable_shapes(configs[source], datasets.of(configs[source])),
+                    config.init_from,
+                    replace_head=config.transfer.replace_head,
+                )
+            elif config.init_from:
+                starting_variables(config, dataset)
         except UserError as error:
             raise UserError(f"arm {arm}: {error}") from None
 

@@ -67,13 +67,14 @@ def normalize(
         # Left to itself, Flax starts running averages in float32 and lets the first float64 step
         # change their dtype; told not to force float32, it keeps them in `param_dtype`.
         double = jnp.dtype(dtype) == jnp.float64
+        # The switch is an argument of the call, not a field, so that it can be intercepted: frozen
+        # norms of a network in training use their averages (`research.transfer.batch_norm`).
         return nn.BatchNorm(
-            use_running_average=not train,
             momentum=momentum,
             param_dtype=dtype if double else param_dtype,
             force_float32_reductions=not double,
             **options,
-        )(x)
+        )(x, use_running_average=not train)
     if norm == "group":
         check_groups(x.shape[-1], groups)
     if norm == "instance" and x.size == x.shape[0] * x.shape[-1]:

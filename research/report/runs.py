@@ -51,7 +51,7 @@ class Experiment:
     settings: dict[str, Any]
     runs: list[Run]
     tuning: dict[str, dict[str, Any]]  # arm → its tune.json
-    undeclared: list[str]  # run directories that `experiment.json` does not name
+    undeclared: list[str]  # run directories of arms that `experiment.json` does not name
 
     @functools.cached_property
     def design(self) -> Design:
@@ -113,8 +113,12 @@ def read_experiment(workdir: str | Path) -> Experiment:
                 "another version; launch again with this arm to write it anew"
             )
     declared = {run.directory for run in runs}
-    found = (path.parent for path in workdir.glob("*/seed_*/result.json"))
-    undeclared = sorted(str(path.relative_to(workdir)) for path in found if path not in declared)
+    found = [path.parent for path in workdir.glob("*/seed_*/result.json")]
+    undeclared = sorted(
+        str(path.relative_to(workdir))
+        for path in found
+        if path not in declared and path.parent.name not in settings.get("sources", ())
+    )
     return Experiment(workdir, settings, runs, tuning, undeclared)
 
 

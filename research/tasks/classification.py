@@ -12,6 +12,7 @@ from research.data.preprocess import normalize, to_unit
 from research.losses import example_weights, masked_mean
 from research.metrics import classification_sums
 from research.tasks.heads import HEADS, Head
+from research.transfer.batch_norm import frozen_batch_norms
 
 Batch = dict[str, jax.Array]
 
@@ -35,6 +36,8 @@ class Classification:
         dtype: of the images that enter the model.
         head: what the outputs mean.
         class_weights: of the K classes, by which an example's loss counts in training; () is 1.
+        freeze: patterns of the parameters that are frozen, see `research.transfer.patterns`: their
+            batch norms keep their running averages, and use them in training.
     """
 
     model: nn.Module
@@ -47,6 +50,7 @@ class Classification:
     dtype: Any = jnp.float32
     head: Head = HEADS["softmax"]
     class_weights: tuple[float, ...] = ()
+    freeze: tuple[str, ...] = ()
 
     def init(self, key: jax.Array, batch: Batch) -> dict[str, Any]:
         """Return fresh variables: `params` and the model's collections."""
@@ -62,13 +66,14 @@ class Classification:
             self.augmentations, augment_key, to_unit(batch["image"]), label, self.fill
         )
         batch = batch | {"label": label}
-        (outputs, endpoints), collections = self.model.apply(
-            variables,
-            self._normalize(images),
-            train=True,
-            rngs={"dropout": dropout_key},
-            mutable=[name for name in variables if name != "params"],
-        )
+        with frozen_batch_norms(self.freeze):
+            (outputs, endpoints), collections = self.model.apply(
+                variables,
+                self._normalize(images),
+                train=True,
+                rngs={"dropout": dropout_key},
+                mutable=[name for name in variables if name != "params"],
+            )
         loss = self.head.loss(outputs, batch["label"], smoothing=self.label_smoothing)
         if self.class_weights:
             weights = jnp.asarray(self.class_weights, loss.dtype)

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
 from research.config import UserError
+from research.files import read_json
 from research.train.history import score
 
 # Orbax starts its saves on one event loop per process: two threads that save at the same moment
@@ -130,6 +132,43 @@ class Checkpoints:
     def close(self) -> None:
         """Wait, then release Orbax's threads."""
         self._manager.close()
+
+
+def best_variables(run: Path) -> dict[str, Any]:
+    """Return the variables of a finished run's best checkpoint: what it was tested with.
+
+    Args:
+        run: its directory.
+
+    Raises:
+        UserError: it has not finished, it diverged, or its checkpoint cannot be read.
+    """
+    path = run / "result.json"
+    if not path.exists():
+        raise UserError(f"init_from: found no result in {run}, expected a run that has finished")
+    result = read_json(path)
+    if result["status"] == "diverged":
+        raise UserError(f"init_from: {run} diverged, expected a run that reached its end")
+    saved = (run / "checkpoints" / str(int(result["metrics"]["best_step"])) / "state").absolute()
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        with _LOCK:
+            stored = handler.metadata(saved).tree
+            averaged = "ema" if stored.get("ema") else "params"
+            wanted = {name: stored[name] for name in (averaged, "collections") if name in stored}
+            # As arrays of the host: the run that saved them may have had other devices.
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+            found = handler.restore(
+                saved,
+                args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True),
+            )
+    except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
+        raise UserError(
+            f"init_from: {saved.parent}: cannot be read ({type(error).__name__})"
+        ) from error
+    finally:
+        handler.close()
+    return {"params": found[averaged], **found.get("collections", {})}
 
 
 def set_aside(directory: Path, first: int) -> None:

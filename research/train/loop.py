@@ -21,7 +21,7 @@ from research.train.evaluation import evaluate_model
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.probes import PROBES, target
-from research.train.program import Program, get_program, published_variables, total_steps
+from research.train.program import Program, get_program, starting_variables, total_steps
 from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest, start_from
 from research.train.writers import Writers
@@ -75,7 +75,7 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     if restored:
         state, start = restored[0], restored[1]["position"]
     elif config.init_from:
-        state = start_from(state, published_variables(config, dataset, state.variables))
+        state = start_from(state, starting_variables(config, dataset, state.variables))
     attempts = record_attempt(directory, start)
     writers = Writers(
         directory,

@@ -1,30 +1,44 @@
 """The optimiser that a config describes, as one optax chain.
 
-    penalties → clip → direction → decoupled decay → schedule → learning rate
+    penalties → freezing → clip → direction → decoupled decay → schedule → learning rate → freezing
 
 The learning rate and the clipping threshold are runtime values in the optimiser's state, so that
 arms which differ only there share one compiled program.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from research.transfer.finetune import fine_tuning
 
-def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+
+def make_optimizer(
+    config: ConfigDict,
+    steps: int,
+    transfer: ConfigDict | None = None,
+    layers: Sequence[str] = (),
+) -> optax.GradientTransformation:
     """Return the optimiser for `config.optimizer` over a run of `steps` steps.
+
+    `transfer`, with the paths of the network's `layers` in order, says what is frozen or learns at
+    a rate of its own; see `research.transfer.finetune`.
 
     Its state answers `optax.tree.get(state, name)` for `learning_rate` and `clip_threshold` (set
     them with `optax.tree.set`; they start at the config's values) and for `gradient_norm` and
     `gradient_norm_clipped`, the global norms on either side of the clipping at the last step.
     """
 
+    before, last = fine_tuning(transfer, layers) if transfer else (optax.identity(),) * 2
+
     def chain(learning_rate, clip_threshold):
         return optax.chain(
             _penalties(config),
+            before,
             optax.snapshot("gradient_norm", optax.tree.norm),
             _clip(config.clip.kind, clip_threshold),
             optax.snapshot("gradient_norm_clipped", optax.tree.norm),
@@ -32,6 +46,7 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
             _decay(config),
             optax.scale_by_schedule(schedule_shape(config.schedule, steps)),
             optax.scale_by_learning_rate(learning_rate),
+            last,
         )
 
     return optax.inject_hyperparams(chain)(**hyperparams(config))

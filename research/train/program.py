@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,10 +23,12 @@ from research.losses import balanced_weights
 from research.models import create_model
 from research.tasks.classification import Classification
 from research.tasks.heads import HEADS
+from research.train.checkpoint import best_variables
 from research.train.optimizer import hyperparams, make_optimizer
 from research.train.state import TrainState, create_state
 from research.train.step import make_train_step
-from research.transfer.initial import initial_variables
+from research.transfer import patterns
+from research.transfer.initial import initial_variables, transplant
 
 # precision -> (dtype of the computation, dtype of the parameters)
 PRECISIONS = {
@@ -84,6 +87,7 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         dtype=dtype,
         head=head,
         class_weights=class_weights(config, dataset),
+        freeze=tuple(config.transfer.freeze),
     )
 
 
@@ -99,7 +103,7 @@ def model_switches(config: ConfigDict) -> dict[str, Any]:
     return {k: v for k, v in config.model.items() if v is not None and k != "name"}
 
 
-def published_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) -> dict[str, Any]:
+def starting_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) -> dict[str, Any]:
     """Return the variables of `config.init_from`, what it does not hold as in `fresh`.
 
     Args:
@@ -110,10 +114,32 @@ def published_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None)
     Raises:
         UserError: there are no such weights, or they do not fit.
     """
-    task = make_task(config, dataset)
     if fresh is None:
-        fresh = jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1))
-    return initial_variables(config.model.name, task.model, fresh, config.init_from)
+        fresh = variable_shapes(config, dataset)
+    source, replace_head = config.init_from, config.transfer.replace_head
+    if Path(source).is_dir():
+        variables = best_variables(Path(source))
+        return transplant(fresh, variables, source, replace_head=replace_head)
+    model = make_task(config, dataset).model
+    return initial_variables(config.model.name, model, fresh, source, replace_head=replace_head)
+
+
+def variable_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+    """Return the shapes and dtypes of the model's parameters and collections."""
+    task = make_task(config, dataset)
+    return jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1))
+
+
+def check_transfer(config: ConfigDict, dataset: Dataset) -> None:
+    """Check what `config.transfer` says of parameters.
+
+    Raises:
+        UserError: a pattern that means none of them, or nothing left to train.
+    """
+    if config.transfer.freeze or config.transfer.rates:
+        params = flatten(variable_shapes(config, dataset)["params"])
+        paths = [path.replace(".", "/") for path in params]
+        patterns.check(config.transfer.freeze, config.transfer.rates, paths)
 
 
 def total_steps(config: ConfigDict, dataset: Dataset) -> int:
@@ -126,7 +152,9 @@ def total_steps(config: ConfigDict, dataset: Dataset) -> int:
 def pure_functions(config: ConfigDict, dataset: Dataset) -> tuple[Callable, Callable, Callable]:
     """Return `init(key, hyperparams)`, `step(state, batch)`, `evaluate(variables, batch)`."""
     task = make_task(config, dataset)
-    optimizer = make_optimizer(config.optimizer, total_steps(config, dataset))
+    layers = layer_order(task, batch_shapes(dataset, 1)) if config.transfer.unfreeze_every else ()
+    steps = total_steps(config, dataset)
+    optimizer = make_optimizer(config.optimizer, steps, config.transfer, layers)
     step = make_train_step(
         task,
         optimizer,
@@ -204,7 +232,7 @@ HOST_ONLY = (
 def program_key(config: ConfigDict, dataset: Dataset) -> str:
     """Everything but the runtime values, and but for what no compiled function sees."""
     settings = plain(config)
-    del settings["experiment"], settings["init_from"]
+    del settings["experiment"], settings["init_from"], settings["transfer"]["replace_head"]
     for name in ("learning_rate", "clip"):
         settings["optimizer"].pop(name)
     settings["optimizer"]["clip"] = config.optimizer.clip.kind

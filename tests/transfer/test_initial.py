@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from research.config import UserError
 from research.files import read_json, write_json
-from research.train.program import batch_shapes, make_task, published_variables
+from research.train.program import batch_shapes, make_task, starting_variables
 from research.train.state import params_digest
 from research.transfer import to_torch
 from research.workdir import check
@@ -85,14 +85,14 @@ def test_a_workdir_notices_other_weights(make_run, digits, write, tiny, tmp_path
 def test_what_does_not_fit(tiny, digits, write):
     missing = tiny(RESNET | {"init_from": "none.safetensors"})
     with pytest.raises(UserError, match=r"init_from: found no file none\.safetensors"):
-        published_variables(missing, digits)
+        starting_variables(missing, digits)
     wide = tiny(RESNET | {"init_from": write(), "model.width": 8})
     with pytest.raises(UserError, match=r"init_from=.*the weights do not fit(.|\n)*conv1\.weight"):
-        published_variables(wide, digits)
+        starting_variables(wide, digits)
 
 
 def test_a_head_of_other_classes(tiny, digits, write):
     head = {"linear.weight": np.ones((7, 16), np.float32), "linear.bias": np.ones(7, np.float32)}
     config = tiny(RESNET | {"init_from": write(changes=head)})
     with pytest.raises(UserError, match=r"All but the last layer do: --config\.transfer\."):
-        published_variables(config, digits)
+        starting_variables(config, digits)
