@@ -45,7 +45,7 @@ def get_config(scale):
 
 def arms(scale):
     """Return what each arm changes."""
-    augment = ("rotate(degrees=15)", "scale(low=0.85, high=1.15)", "translate(pixels=1)")
+    augment = ("rotate(degrees=15)", "scale(factor=1.15)", "translate(fraction=0.125)")
     if scale == "gpu":
         augment = ("pad_crop", "flip", "color_jitter")
     return {
