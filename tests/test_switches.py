@@ -27,6 +27,7 @@ from research.train.program import (
 from research.train.state import params_digest
 
 RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 8}
+LENET = {"model.name": "lenet", "model.hidden": None}
 ADAM = {"optimizer.name": "adam"}
 STEP = {"optimizer.schedule.name": "step"}
 VALUE = {"optimizer.clip.kind": "value", "optimizer.clip.threshold": 0.05}
@@ -59,6 +60,9 @@ MODEL = {
     "model.depth": (RESNET, 14),
     "model.width": (RESNET, 4),
     "model.hidden": ({}, (8,)),
+    "model.filters": (LENET, (4, 8)),
+    "model.subsample": (LENET, "stride"),
+    "model.shared": (LENET, False),
     "model.norm": ({}, "layer"),
     "model.norm_groups": ({"model.norm": "group"}, 2),
     "model.activation": ({}, "tanh"),

@@ -19,11 +19,14 @@ from typing import Any
 from flax import linen as nn
 
 from research.config import UserError, unknown
+from research.models.cnn.lenet import LeNet
 from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
 from research.models.mlp import MLP
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
+    "lenet": LeNet,
+    "locally_connected": partial(LeNet, shared=False),
     "resnet": ResNet,
     **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
     "resnet_imagenet": ImageNetResNet,
@@ -37,7 +40,10 @@ LACKS = {
     "padding": "it has no convolutions to pad",
     "depth": "its depth is its paper's",
     "width": "its widths are its paper's",
-    "hidden": "only 'mlp' has hidden layers of given widths",
+    "hidden": "its dense layers are its paper's",
+    "filters": "its filters are its paper's",
+    "subsample": "its subsampling is its paper's",
+    "shared": "only 'lenet' can do without shared weights",
     "spatial_dropout": "dropout of feature maps has no place in it",
 }
 

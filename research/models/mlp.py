@@ -7,7 +7,7 @@ from jax import Array
 
 from research.config import UserError
 from research.models.layers import Layers
-from research.models.network import Network, check_count
+from research.models.network import Network, check_widths
 from research.models.norms import check_groups
 
 
@@ -26,10 +26,8 @@ class MLP(Network):
 
     def __post_init__(self):
         super().__post_init__()
-        if not isinstance(self.hidden, (tuple, list)):
-            raise UserError(f"model.hidden: found {self.hidden!r}, expected widths, as (256, 256)")
+        check_widths("model.hidden", self.hidden)
         for width in self.hidden:
-            check_count("model.hidden", width)
             if self.norm == "group":
                 check_groups(width, self.norm_groups)
         if self.norm == "instance":

@@ -114,6 +114,15 @@ def check_count(what: str, value: Any) -> None:
         raise UserError(f"{what}: found {value!r}, expected a whole number of at least 1")
 
 
+def check_widths(what: str, value: Any, length: int | None = None) -> None:
+    """Refuse a `value` that is not a tuple (or list) of `length` widths, of any length if None."""
+    if not isinstance(value, (tuple, list)) or (length and len(value) != length):
+        example = (256, 256) if length is None else tuple(2**i * 8 for i in range(length))
+        raise UserError(f"{what}: found {value!r}, expected widths, as {example}")
+    for width in value:
+        check_count(what, width)
+
+
 def check_images(x: Array) -> None:
     """Refuse inputs that are not images [N, H, W, C]."""
     if x.ndim != 4:
