@@ -16,7 +16,7 @@ from ml_collections import config_flags
 
 from research.config import UserError, flatten, get_config, nearest, unknown
 
-MODES = ("train", "evaluate", "report", "publish", "preview", "list", "models")
+MODES = ("train", "evaluate", "predict", "report", "publish", "preview", "list", "models")
 
 _EXPERIMENT = flags.DEFINE_string(
     "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
@@ -28,6 +28,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where runs live; runs/<experime
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared TFDS sets (or TFDS_DATA_DIR); images.")
 _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 _MODEL = flags.DEFINE_string("model", None, "The model whose layers --mode=models shows.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "To evaluate or predict with: a run's directory, or one checkpoint in it."
+)
+_IMAGES = flags.DEFINE_string("images", None, "To predict: a file, a pattern ('*.png'), a folder.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would run and its cost; run nothing.")
 
 
@@ -56,6 +60,14 @@ def main(argv: list[str]) -> None:
             f"--model: found {_MODEL.value!r} with --mode={_MODE.value}, expected --mode=models, "
             "or --config.model.name to train it"
         )
+    for flag, modes in ((_CHECKPOINT, ("evaluate", "predict")), (_IMAGES, ("predict",))):
+        if flag.value is not None and _MODE.value not in modes:
+            raise UserError(
+                f"--{flag.name}: found {flag.value!r} with --mode={_MODE.value}, expected "
+                f"--mode={' or '.join(modes)}"
+            )
+    if _MODE.value == "predict" or _CHECKPOINT.value:
+        return use_checkpoint(overrides)
     study = resolve(
         _EXPERIMENT.value,
         _SCALE.value,
@@ -92,6 +104,21 @@ def main(argv: list[str]) -> None:
         from research.commands.report import publish_results
 
         publish_results(study, _EXPERIMENT.value)
+
+
+def use_checkpoint(overrides: dict) -> None:
+    """Evaluate, or predict with, the model that `--checkpoint` names; its run says all else."""
+    for flag in (_CHECKPOINT, _IMAGES) if _MODE.value == "predict" else ():
+        if not flag.value:
+            raise UserError(f"--{flag.name}: found none, expected one: --mode=predict needs it")
+    if _MODE.value == "predict":
+        from research.commands.predict import predict
+
+        predict(_CHECKPOINT.value, _IMAGES.value, _DATA_DIR.value, overrides)
+    else:
+        from research.commands.evaluate import evaluate_checkpoint
+
+        evaluate_checkpoint(_CHECKPOINT.value, _DATA_DIR.value, overrides)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -80,7 +80,11 @@ def test_bad_input(tmp_path, flags, words):
 
 
 # All that `main` can refuse, in one process: absl's flags can be parsed again and again.
-MANY = """
+FLAGS = ("experiment", "scale", "arms", "seeds", "workdir", "data_dir", "mode", "dry_run")
+FLAGS += ("model", "checkpoint", "images")
+MANY = (
+    f"FLAGS = {FLAGS}"
+    + """
 import sys, launch
 from absl import flags
 from research.config import UserError
@@ -88,7 +92,7 @@ for line in sys.stdin.read().splitlines():
     for name in [n for n in flags.FLAGS if n.split(".")[0] == "config"]:
         delattr(flags.FLAGS, name)
     flags.FLAGS.unparse_flags()
-    for name in "experiment scale arms seeds workdir data_dir mode model dry_run".split():
+    for name in FLAGS:
         flags.FLAGS[name].unparse()
     try:
         sys.argv = ["launch.py", *line.split()]  # config_flags looks there, too
@@ -97,6 +101,7 @@ for line in sys.stdin.read().splitlines():
     except UserError as error:
         print(str(error).replace("\\n", "|"))
 """
+)
 REFUSED = {
     "--experiment=normalisation": ["--experiment", "'normalization'"],
     "--scale=laptob": ["--scale", "'laptop'"],
@@ -116,6 +121,13 @@ REFUSED = {
     "--mode=report": ["--workdir", "no runs"],
     "--mode=report --config.experiment.baseline=group": ["--workdir", "no runs"],
     "--mode=evaluate": ["--workdir", "no finished run"],
+    "--mode=evaluate --checkpoint=nowhere": ["--checkpoint", "no such folder", "nowhere"],
+    "--mode=predict": ["--checkpoint", "--mode=predict"],
+    "--checkpoint=nowhere": ["--checkpoint", "--mode=train", "--mode=evaluate"],
+    "--mode=evaluate --images=a.png": ["--images", "--mode=evaluate", "--mode=predict"],
+    "--mode=predict --checkpoint=nowhere": ["--images", "--mode=predict"],
+    "--mode=predict --checkpoint=nowhere --images=no.png": ["--images", "no.png"],
+    "--mode=predict --checkpoint=nowhere --images=launch.py": ["--images"],
     "--workdir=/dev/null/runs --config.train.steps=1": ["--workdir", "/dev/null/runs"],
 }
 
@@ -142,17 +154,7 @@ def test_bad_input_of_every_kind(tmp_path):
 
 def test_help_and_list(tmp_path):
     shown = launch("--helpshort", cwd=tmp_path)
-    for flag in (
-        "experiment",
-        "scale",
-        "arms",
-        "seeds",
-        "workdir",
-        "data_dir",
-        "mode",
-        "model",
-        "dry_run",
-    ):
+    for flag in FLAGS:
         assert f"--{flag}" in shown.stdout or f"--[no]{flag}" in shown.stdout
     assert shown.stderr == ""
     listed = launch("--mode=list", cwd=tmp_path)
@@ -199,6 +201,16 @@ def test_a_study_from_end_to_end(tmp_path, width):
     assert done.returncode == 0, done.stderr
     for result in results.values():
         assert done.stdout.count(f"{result['metrics']['test/accuracy']:.4f}") >= 2
+
+    run = "w/wide/seed_0"
+    done = launch("--mode=evaluate", f"--checkpoint={run}", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "macro" in done.stdout
+    assert (tmp_path / run / "evaluation" / "roc.png").stat().st_size > 0
+    flags_of_images = ("--mode=predict", f"--checkpoint={run}", f"--images={run}/evaluation")
+    done = launch(*flags_of_images, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert "roc.png" in done.stdout and "confusion_matrix.png" in done.stdout
 
     (work / "report" / "summary.json").unlink()
     done = launch(*flags, "--mode=report", cwd=tmp_path)

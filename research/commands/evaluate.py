@@ -1,15 +1,28 @@
-"""`--mode=evaluate`: test the best checkpoints of finished runs again."""
+"""`--mode=evaluate`: test finished runs' best checkpoints again, or one model in every detail."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from research import workdir
+from research import metrics, workdir
 from research.commands.train import Datasets
+from research.commands.trained import open_trained
 from research.config import UserError
 from research.distributed.mesh import lanes, replicated
+from research.files import write, write_csv, write_json
+from research.report.plots.confusion import confusion_plot
+from research.report.plots.roc import roc_plot
+from research.report.plots.style import STYLE, png
+from research.report.wording import label, number
 from research.study import Study
 from research.train.checkpoint import Checkpoints, abstract
+from research.train.evaluation import Evaluation, evaluate_model
 from research.train.loop import evaluate
 from research.train.optimizer import hyperparams
 from research.train.program import get_program
@@ -39,14 +52,14 @@ def evaluate_study(study: Study, data_dir: str | None) -> None:
             step = int(_metrics(run)["best_step"])
             best, _ = checkpoints.restore(step, abstract(state))
             checkpoints.close()
-            metrics = evaluate(program, best, dataset.test, run.config, mesh, "test/")
+            tested = evaluate(program, best, dataset.test, run.config, mesh, "test/")
         recorded = _metrics(run)["test/accuracy"]
         table.add_row(
             run.arm,
             str(run.seed),
             str(step),
-            f"{metrics['test/accuracy']:.4f}",
-            f"{metrics['test/loss']:.4f}",
+            f"{tested['test/accuracy']:.4f}",
+            f"{tested['test/loss']:.4f}",
             f"{recorded:.4f}",
         )
     Console().print(table)
@@ -59,3 +72,118 @@ def _metrics(run: Run) -> dict:
 def _has_tuned(study: Study) -> bool:
     runs = study.tuning_runs()
     return bool(runs) and all(run.result() is not None for run in runs)
+
+
+def evaluate_checkpoint(
+    checkpoint: str, data_dir: str | None, overrides: Mapping[str, Any]
+) -> Evaluation:
+    """Print and draw how the model that `--checkpoint` names does on its test split.
+
+    Tables and pictures go to `evaluation/` in the run's directory.
+
+    Raises:
+        UserError: there is no such checkpoint, or other data than it was trained on.
+    """
+    trained = open_trained(checkpoint, data_dir, overrides)
+    with trained.precision():
+        evaluation = evaluate_model(
+            trained.task,
+            trained.variables,
+            trained.dataset.test,
+            mesh=trained.mesh,
+            batch_size=trained.config.data.eval_batch_size,
+            feed=trained.config.data.feed,
+        )
+    title = f"{trained.config.model.name} on {trained.dataset.name}, step {trained.step}"
+    folder = trained.directory / "evaluation"
+    show_evaluation(evaluation, trained.dataset.class_names, title, folder)
+    return evaluation
+
+
+def show_evaluation(
+    evaluation: Evaluation, class_names: Sequence[str], title: str, folder: Path
+) -> None:
+    """Print an evaluation on test, overall and by class; write it and its pictures to `folder`.
+
+    A regression has no classes to tell apart: of it there are the overall numbers alone.
+    """
+    console = Console(highlight=False)
+    found = evaluation.metrics
+    table = Table(f"test, {len(evaluation.labels):,} examples", "")
+    for name, value in found.items():
+        table.add_row(label(name, {}), number(value, 4))
+    console.print(title, markup=False)
+    console.print(table)
+    finite = {k: v if math.isfinite(v) else None for k, v in found.items()}
+    written = [write_json(folder / "metrics.json", {"title": title, "metrics": finite})]
+    if evaluation.probabilities is not None:
+        rows = by_class(evaluation, class_names)
+        console.print(_class_table(rows, len(class_names)))
+        written.append(write_csv(folder / "classes.csv", rows))
+        written += _draw(evaluation, class_names, title, folder)
+    for path in written:
+        print(f"Written: {path}")
+
+
+def by_class(evaluation: Evaluation, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the metrics of each class against the rest, and their means, as rows."""
+    confusion, scores = evaluation.confusion, evaluation.probabilities
+    rows = []
+    for average in metrics.AVERAGES:
+        area = metrics.roc_auc_one_vs_rest(scores, evaluation.labels, average)
+        values = metrics.precision_recall_f1(confusion, average)._asdict()
+        values |= {"specificity": metrics.specificity(confusion, average), "AUC": area}
+        names = class_names if average is None else [average]
+        examples = confusion.sum(1) if average is None else [confusion.sum()]
+        columns = {name: np.atleast_1d(value).tolist() for name, value in values.items()}
+        rows += [
+            {"class": name, "examples": int(examples[i])} | {k: v[i] for k, v in columns.items()}
+            for i, name in enumerate(names)
+        ]
+    return rows
+
+
+SHOWN = 50  # classes that are printed; classes.csv has all
+
+
+def _class_table(rows: list[dict[str, Any]], classes: int) -> Table:
+    caption = None
+    each, means = rows[:classes], rows[classes:]
+    if classes > SHOWN:
+        each = sorted(each, key=lambda row: row["f1"])[:SHOWN]
+        caption = f"the {SHOWN} of {classes} classes with the lowest F1"
+    table = Table(*(label(name, {}) for name in rows[0]), caption=caption)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for part in (each, means):
+        for row in part:
+            name, examples, *values = row.values()
+            table.add_row(name, f"{examples:,}", *(f"{value:.4f}" for value in values))
+        table.add_section()
+    return table
+
+
+def _draw(
+    evaluation: Evaluation, class_names: Sequence[str], title: str, folder: Path
+) -> list[Path]:
+    import matplotlib
+
+    found, scores, labels = evaluation.metrics, evaluation.probabilities, evaluation.labels
+    accuracy = f"accuracy {100 * found['accuracy']:.2f} % of {len(labels):,}"
+    curves = {}
+    areas = metrics.roc_auc_one_vs_rest(scores, labels, None)
+    for k, name in enumerate(class_names):
+        mirrored = k == 0 and len(class_names) == 2  # by that of the other class
+        if not mirrored and np.isfinite(areas[k]):
+            curve = metrics.roc_curve(scores[:, k], labels == k)
+            curves[name] = (curve.false_positive_rate, curve.true_positive_rate, areas[k].item())
+    plots = {"confusion_matrix": (confusion_plot, evaluation.confusion, class_names, accuracy)}
+    if curves:
+        plots["roc"] = (roc_plot, curves, f"mean area under the curve {found['auc']:.4f}")
+    written = []
+    for name, (plot, *arguments, remark) in plots.items():
+        with matplotlib.rc_context(STYLE):
+            figure, rows = plot(*arguments, f"{title}: {remark}")
+            written.append(write(folder / f"{name}.png", png(figure)))
+        write_csv(folder / f"{name}.csv", rows)
+    return written

@@ -122,7 +122,7 @@ def prepare(study: Study, datasets: Datasets) -> None:
                 transplant(
                     variable_shapes(config, dataset),
                     variable_shapes(configs[source], datasets.of(configs[source])),
-                    config.init_from,
+                    f"init_from={config.init_from}",
                     replace_head=config.transfer.replace_head,
                 )
             elif config.init_from:

@@ -50,14 +50,9 @@ def open_folder(data_dir: str | None, *, measure: bool):
     classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise UserError(f"--data_dir: {root} is empty of classes; expected one directory per class")
-    readable = {ext for ext, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     paths, labels = [], []
     for label, directory in enumerate(classes):
-        images = sorted(
-            p
-            for p in directory.rglob("*")
-            if p.suffix.lower() in readable and not p.name.startswith(".") and p.is_file()
-        )
+        images = find_images(directory)
         if not images:
             raise UserError(f"--data_dir: {directory} holds no images; expected some of its class")
         paths += images
@@ -65,6 +60,16 @@ def open_folder(data_dir: str | None, *, measure: bool):
     height, width = _common_size(paths) if measure else (None, None)
     names = tuple(directory.name for directory in classes)
     return Files(tuple(paths), tuple(labels)), (height, width, 3), names
+
+
+def find_images(directory: Path) -> list[Path]:
+    """Return the image files in `directory` and below, sorted; hidden ones are left out."""
+    readable = {ext for ext, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return sorted(
+        p
+        for p in directory.rglob("*")
+        if p.suffix.lower() in readable and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def _common_size(paths: list[Path]) -> tuple[int, int]:

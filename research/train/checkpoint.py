@@ -48,7 +48,7 @@ class Checkpoints:
             save_root_metadata=False,
         )
         self.directory, self._say = directory, say
-        whole = [step for step in _steps(directory) if _has_metrics(directory / str(step))]
+        whole = [step for step in _steps(directory) if _metrics(directory / str(step))]
         for step in _steps(directory):  # Orbax reads all metrics at once, and damage is fatal
             if step not in whole:
                 if step < max(whole, default=0):
@@ -149,7 +149,18 @@ def best_variables(run: Path) -> dict[str, Any]:
     result = read_json(path)
     if result["status"] == "diverged":
         raise UserError(f"init_from: {run} diverged, expected a run that reached its end")
-    saved = (run / "checkpoints" / str(int(result["metrics"]["best_step"])) / "state").absolute()
+    return read_variables(run / "checkpoints" / str(int(result["metrics"]["best_step"])))
+
+
+def read_variables(checkpoint: Path) -> dict[str, Any]:
+    """Return the variables that a checkpoint's folder holds, averaged ones where there are some.
+
+    Nothing is written, moved or deleted, as `Checkpoints` would.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    saved = (checkpoint / "state").absolute()
     handler = ocp.PyTreeCheckpointHandler()
     try:
         with _LOCK:
@@ -163,12 +174,17 @@ def best_variables(run: Path) -> dict[str, Any]:
                 args=ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True),
             )
     except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
-        raise UserError(
-            f"init_from: {saved.parent}: cannot be read ({type(error).__name__})"
-        ) from error
+        raise UserError(f"{checkpoint}: cannot be read ({type(error).__name__})") from error
     finally:
         handler.close()
     return {"params": found[averaged], **found.get("collections", {})}
+
+
+def best_step(directory: Path) -> int | None:
+    """Return the step of the best whole checkpoint under `directory`; None where there is none."""
+    whole = {step: _metrics(directory / str(step)) for step in _steps(directory)}
+    ranked = [(score(metrics), step) for step, metrics in whole.items() if metrics]
+    return max(ranked)[1] if ranked else None
 
 
 def set_aside(directory: Path, first: int) -> None:
@@ -183,11 +199,12 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdigit())
 
 
-def _has_metrics(checkpoint: Path) -> bool:
+def _metrics(checkpoint: Path) -> dict[str, float]:
+    """Return the validation metrics beside a checkpoint; {} where they cannot be read."""
     try:
-        return bool(json.loads((checkpoint / "metrics" / "metrics").read_text()))
+        return json.loads((checkpoint / "metrics" / "metrics").read_text()) or {}
     except (OSError, ValueError):
-        return False
+        return {}
 
 
 def abstract(state: Any) -> Any:

@@ -119,7 +119,7 @@ def starting_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) 
     source, replace_head = config.init_from, config.transfer.replace_head
     if Path(source).is_dir():
         variables = best_variables(Path(source))
-        return transplant(fresh, variables, source, replace_head=replace_head)
+        return transplant(fresh, variables, f"init_from={source}", replace_head=replace_head)
     model = make_task(config, dataset).model
     return initial_variables(config.model.name, model, fresh, source, replace_head=replace_head)
 

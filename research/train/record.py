@@ -48,23 +48,27 @@ class Run:
         """Return what config.json holds: the config, and by what the data (and the weights that
         the run starts from) can be told apart.
         """
-        mean, std = channel_statistics(dataset.train)
-        facts = {
-            "classes": dataset.num_classes,
-            "image_shape": list(dataset.image_shape),
-            "sizes": [len(s) for s in (dataset.train, dataset.validation, dataset.test)],
-            "mean": mean.tolist(),
-            "std": std.tolist(),
-        }
         weights = {}
         if self.config.init_from:
             weights = {"weights_sha256": source_digest(self.config.init_from)}
-        return plain(self.config) | weights | {"dataset": facts}
+        return plain(self.config) | weights | {"dataset": facts(dataset)}
 
     def result(self) -> dict[str, Any] | None:
         """Return what the finished run recorded, None if it has not finished."""
         path = self.directory / "result.json"
         return read_json(path) if path.exists() else None
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """Return by what a dataset can be told apart from another of its name."""
+    mean, std = channel_statistics(dataset.train)
+    return {
+        "classes": dataset.num_classes,
+        "image_shape": list(dataset.image_shape),
+        "sizes": [len(s) for s in (dataset.train, dataset.validation, dataset.test)],
+        "mean": mean.tolist(),
+        "std": std.tolist(),
+    }
 
 
 def record_attempt(directory: Path, start: int) -> list[dict]:

@@ -91,7 +91,7 @@ def transplant(
                 "\nAll but the last layer do: --config.transfer.replace_head=True draws it afresh"
             )
         listed = "\n".join(sorted(problems))
-        raise UserError(f"init_from={source}: its network does not fit this one\n{listed}{hint}")
+        raise UserError(f"{source}: its network does not fit this one\n{listed}{hint}")
     return overlay(fresh, unflatten_dict(others))
 
 
