@@ -28,6 +28,7 @@ from research.train.state import params_digest
 
 RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 8}
 LENET = {"model.name": "lenet", "model.hidden": None}
+MOBILENET = {"model.name": "mobilenet_v1", "model.hidden": None, "model.width_multiplier": 0.25}
 ADAM = {"optimizer.name": "adam"}
 STEP = {"optimizer.schedule.name": "step"}
 VALUE = {"optimizer.clip.kind": "value", "optimizer.clip.threshold": 0.05}
@@ -59,6 +60,7 @@ MODEL = {
     "model.name": ({"model.hidden": None}, "resnet"),
     "model.depth": (RESNET, 14),
     "model.width": (RESNET, 4),
+    "model.width_multiplier": (MOBILENET, 0.5),
     "model.hidden": ({}, (8,)),
     "model.filters": (LENET, (4, 8)),
     "model.subsample": (LENET, "stride"),
@@ -70,6 +72,7 @@ MODEL = {
     "model.kernel_init": ({}, "glorot"),
     "model.pool": (RESNET, "max"),
     "model.padding": (RESNET, "reflect"),
+    "model.separable": (MOBILENET, False),
     "model.use_bias": ({}, False),
     "model.dropout": ({}, 0.5),
     "model.spatial_dropout": (RESNET, 0.5),

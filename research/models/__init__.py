@@ -19,18 +19,29 @@ from typing import Any
 from flax import linen as nn
 
 from research.config import UserError, unknown
+from research.models.cnn.alexnet import AlexNet, AlexNet2012
 from research.models.cnn.lenet import LeNet
+from research.models.cnn.mobilenet_v1 import MobileNetV1
+from research.models.cnn.mobilenet_v2 import MobileNetV2
 from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
+from research.models.cnn.vgg import CONVOLUTIONS, VGG
 from research.models.mlp import MLP
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "lenet": LeNet,
     "locally_connected": partial(LeNet, shared=False),
+    "alexnet": AlexNet,
+    "alexnet_2012": AlexNet2012,
+    "vgg": VGG,
+    **{f"vgg{depth}": partial(VGG, depth=depth) for depth in CONVOLUTIONS},
+    **{f"vgg{depth}_bn": partial(VGG, depth=depth, norm="batch") for depth in CONVOLUTIONS},
     "resnet": ResNet,
     **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
     "resnet_imagenet": ImageNetResNet,
     **{f"resnet{depth}": partial(ImageNetResNet, depth=depth) for depth in BLOCKS},
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
 }
 
 # Why a model may lack a switch that others have.
@@ -40,10 +51,12 @@ LACKS = {
     "padding": "it has no convolutions to pad",
     "depth": "its depth is its paper's",
     "width": "its widths are its paper's",
-    "hidden": "its dense layers are its paper's",
+    "hidden": "it has no hidden dense layers",
     "filters": "its filters are its paper's",
     "subsample": "its subsampling is its paper's",
     "shared": "only 'lenet' can do without shared weights",
+    "width_multiplier": "only the MobileNets scale all widths by one number",
+    "separable": "only 'mobilenet_v1' has both kinds of convolution",
     "spatial_dropout": "dropout of feature maps has no place in it",
 }
 

@@ -7,7 +7,7 @@ from jax import Array
 
 from research.config import UserError
 from research.models.layers import Layers
-from research.models.network import Network, check_widths
+from research.models.network import Network
 from research.models.norms import check_groups
 
 
@@ -26,7 +26,6 @@ class MLP(Network):
 
     def __post_init__(self):
         super().__post_init__()
-        check_widths("model.hidden", self.hidden)
         for width in self.hidden:
             if self.norm == "group":
                 check_groups(width, self.norm_groups)
@@ -35,7 +34,6 @@ class MLP(Network):
                 "model.norm: found 'instance', which averages over an image's positions; a hidden "
                 "layer of 'mlp' has one only, expected another norm, such as 'layer'"
             )
-        object.__setattr__(self, "hidden", tuple(self.hidden))  # a list could not be hashed
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, dict[str, Array]]:

@@ -69,6 +69,9 @@ class Network(nn.Module):
 
     def __post_init__(self):
         check(self)
+        for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), list):
+                object.__setattr__(self, field.name, tuple(value))  # a list could not be hashed
         super().__post_init__()
 
 
@@ -76,8 +79,9 @@ def check(model: nn.Module) -> None:
     """Refuse a switch of `model` whose value is not one of its kind.
 
     Raises:
-        UserError: an unknown name, a count that is not a positive whole number, a share outside
-            [0, 1), or a dtype that is not floating point.
+        UserError: an unknown name, a count or a width that is not a positive whole number, a share
+            outside [0, 1), an epsilon or a multiplier that is not positive, or a dtype that is not
+            floating point.
     """
     for field in dataclasses.fields(model):
         what, value = f"model.{field.name}", getattr(model, field.name)
@@ -90,7 +94,9 @@ def check(model: nn.Module) -> None:
         elif field.name.endswith(("dropout", "momentum")):
             if not (isinstance(value, numbers.Real) and 0 <= value < 1):
                 raise UserError(f"{what}: found {value!r}, expected a share in [0, 1)")
-        elif field.name.endswith("epsilon"):
+        elif field.name == "hidden":
+            check_widths(what, value)
+        elif field.name.endswith(("epsilon", "multiplier")):
             if not (isinstance(value, numbers.Real) and value > 0):
                 raise UserError(f"{what}: found {value!r}, expected a number above 0")
         elif field.type is bool or field.type == bool | None:

@@ -20,6 +20,7 @@ from flax import linen as nn
 from jax import Array
 
 from research.config import UserError, unknown
+from research.models.cnn.alexnet import hidden_layers
 from research.models.layers import Layers
 from research.models.network import Network, check_images, check_widths
 
@@ -56,7 +57,6 @@ class LeNet(Network):
     def __post_init__(self):
         super().__post_init__()
         check_widths("model.filters", self.filters, length=2)
-        check_widths("model.hidden", self.hidden)
         if self.subsample not in ("pool", "stride"):
             raise unknown("model.subsample", self.subsample, ("pool", "stride"))
         if self.subsample == "stride" and self.pool != "max":
@@ -64,8 +64,6 @@ class LeNet(Network):
                 f"model.pool: found {self.pool!r} with model.subsample='stride', which leaves no "
                 "windows to pool; expected model.subsample='pool'"
             )
-        object.__setattr__(self, "filters", tuple(self.filters))
-        object.__setattr__(self, "hidden", tuple(self.hidden))
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, dict[str, Array]]:
@@ -82,9 +80,7 @@ class LeNet(Network):
             if self.subsample == "pool":
                 x = endpoints[f"pool{i}"] = layer.subsample(x, 2, 2, name=f"pool{i}")
         x = x.reshape(x.shape[0], -1)
-        for i, width in enumerate(self.hidden, start=1):
-            x = layer.dense(x, width, normed=False, name=f"dense{i}")
-            x = endpoints[f"dense{i}/act"] = layer.activate(x)
-            x = layer.dropout(x, self.dropout, name=f"dropout{i}")
+        x, inner = hidden_layers(layer, x, self.hidden, self.dropout)
+        endpoints |= inner
         x = endpoints["logits"] = layer.logits(x, self.num_classes)
         return x, endpoints
