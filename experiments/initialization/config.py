@@ -20,7 +20,7 @@ def get_config(scale):
     config = defaults()
     config.experiment.baseline = f"none-d{DEPTHS[scale][0]}-he"
     config.experiment.factors = ("model.skip", "model.depth", "model.kernel_init")
-    config.experiment.panels = ("test/accuracy", "train/loss", "steps_to_accuracy", "diverged")
+    config.experiment.panels = ("test/accuracy", "train/loss", "steps_to_accuracy")
     config.experiment.tune.grid = (0.003, 0.01, 0.03, 0.1)
     config.model.name = "resnet"
     config.model.norm = "none"  # which would undo most of the scale that is asked about

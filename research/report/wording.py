@@ -82,6 +82,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
     alone = [arm for arm, facts in summary["arms"].items() if facts["ended"] == 1]
     if alone:
         lines.append(f"A single seed, so no interval and no test: {', '.join(alone)}.")
+    edges: dict[tuple[str, Any], list[str]] = {}
     for arm, facts in summary["arms"].items():
         ended = facts["ended"]
         if facts["missing"]:
@@ -99,17 +100,23 @@ def notes(summary: dict[str, Any]) -> list[str]:
             numbers = all(isinstance(v, int | float) for v in tried)
             # Of two values both are at an edge.
             if numbers and len(tried) > 2 and value in (min(tried), max(tried)):
-                lines.append(
-                    f"{arm}: {field} = {level(value)} lies at the edge of its grid; a better value "
-                    "may lie outside."
-                )
+                edges.setdefault((field, value), []).append(arm)
+    lines += [
+        f"{field} = {level(value)} lies at the edge of its grid, a better value may lie outside: "
+        f"{', '.join(arms)}."
+        for (field, value), arms in edges.items()
+    ]
     for panel in summary["panels"]:
+        reached: dict[tuple[int, int], list[str]] = {}
         for arm, entry in panel["arms"].items():
             if "reached" in entry and entry["reached"] < entry["ended"]:
-                lines.append(
-                    f"{arm}: {label(panel['metric'], summary)}: reached by {entry['reached']} of "
-                    f"{entry['ended']} runs" + ("; the mean is over those." if entry["n"] else ".")
-                )
+                reached.setdefault((entry["reached"], entry["ended"]), []).append(arm)
+        for (count, ended), arms in reached.items():
+            over = "; the mean is over those" if count else ""
+            lines.append(
+                f"{label(panel['metric'], summary)}: reached by {count} of {ended} runs{over}: "
+                f"{', '.join(arms)}."
+            )
     lines += [*_unseen(summary), *_unanswered(summary)]
     code = {f["value"].get("sha256", "unknown") for f in summary["provenance"]["code"]}
     for arm, facts in summary["arms"].items():

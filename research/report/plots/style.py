@@ -76,17 +76,25 @@ def group_legend(
     figure: "Figure", design: Design, style: dict[Any, dict[str, Any]], remark: str
 ) -> None:
     """One legend of the groups below all axes; of the remark alone where there is one group."""
+    named = {spell(g): style[g] for g in design.groups} if design.names else {}
+    legend(figure, named, " · ".join(design.label(field) for field in design.names), remark)
+
+
+def legend(figure: "Figure", named: dict[str, dict[str, Any]], title: str, remark: str) -> None:
+    """One legend below all axes: what each style stands for, then a remark."""
     from matplotlib.lines import Line2D
 
-    groups = design.groups if design.names else ()
-    handles = [Line2D([], [], label=spell(g), markersize=4, **style[g]) for g in groups]
+    handles = [Line2D([], [], label=name, markersize=4, **style) for name, style in named.items()]
     if remark:
         handles.append(Line2D([], [], linestyle="none", label=remark))
     if not handles:
         return
-    title = " · ".join(design.label(field) for field in design.names)
+    longest = max(len(handle.get_label()) for handle in handles)
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 5), title=title
+        handles=handles,
+        loc="outside lower center",
+        ncols=max(1, min(len(handles), 5, 110 // (longest + 7))),  # 110: characters in the width
+        title=title,
     )
 
 
