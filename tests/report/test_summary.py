@@ -201,7 +201,7 @@ def test_runs_that_the_experiment_does_not_name_are_told(tmp_path):
 def test_a_choice_at_the_edge_of_its_grid_is_told(summary):
     edges = [line for line in notes(summary) if "edge of its grid" in line]
     assert len(edges) == 1
-    assert edges[0].startswith("none: optimizer.learning_rate = 0.03")
+    assert edges[0].startswith("optimizer.learning_rate = 0.03") and edges[0].endswith(": none.")
 
 
 def test_what_was_not_seen_comes_with_what_could_have_been(summary):
