@@ -104,6 +104,10 @@ def get_config() -> ConfigDict:
                 "rates": (),  # factors of the learning rate, by pattern: (("stem*", 0.1), …)
                 "unfreeze_every": 0,  # steps until the next layer, from the head down; 0: all train
                 "target_domain": "",  # another of the data's domains, tested on as `target/…`
+                # By that domain's unlabelled images, or by training on it in the first place, as
+                # an oracle could: none | adabn | dann | oracle
+                "adapt": "none",
+                "adversary": 1.0,  # dann: the largest weight of the reversed gradient
             },
             "optimizer": {
                 "name": "sgd",  # sgd | rmsprop | adam | adamw
@@ -159,6 +163,7 @@ CHOICES = {
     "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
     "optimizer.clip.kind": ("none", "value", "global_norm", "adaptive"),
     "train.precision": ("float32", "bfloat16", "float64"),
+    "transfer.adapt": ("none", "adabn", "dann", "oracle"),
     "train.head": ("softmax", "sigmoid", "regression"),
     "train.class_weights": ("none", "balanced"),
 }
@@ -189,6 +194,7 @@ RANGES = {
     "optimizer.schedule.factor": (0, 1, False),
     "optimizer.clip.threshold": (0, math.inf, False),
     "transfer.unfreeze_every": (0, math.inf, True),
+    "transfer.adversary": (0, math.inf, True),
     "train.steps": (0, math.inf, True),
     "train.epochs": (0, math.inf, True),
     "train.accumulate": (1, math.inf, True),
@@ -317,6 +323,11 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
         raise UserError(
             f"{source}: data.train_size: found {config.data.train_size} with "
             f"data.imbalance={config.data.imbalance}, expected 0: it keeps classes even"
+        )
+    if config.transfer.adapt != "none" and not config.transfer.target_domain:
+        raise UserError(
+            f"{source}: transfer.adapt: found {config.transfer.adapt} without a domain to adapt to,"
+            " expected transfer.target_domain, such as 'inverted'"
         )
     for rate in config.transfer.rates:
         match rate:

@@ -9,7 +9,7 @@ from research.experiment import experiments, load, resolve
 
 SHRUNK = {
     "data.name": "digits",
-    "data.batch_size": 16,
+    "data.batch_size": 8,  # transfer has arms of ten examples
     "data.eval_batch_size": 512,
     "train.steps": 2,
     "train.log_every": 1,

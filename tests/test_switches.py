@@ -121,6 +121,8 @@ ELSEWHERE = {
     "data.workers": "data/test_feed.py: workers give the same bits",
     "data.eval_batch_size": "test_the_evaluation_batch_changes_no_number",
     "transfer.replace_head": "transfer/test_source_arms.py: heads of other classes",
+    "transfer.adapt": "transfer/test_batch_norm.py, tasks/test_domain_adversarial.py",
+    "transfer.adversary": "tasks/test_domain_adversarial.py",
     "transfer.target_domain": "train/test_probes.py: it is tested on; it changes no number",
     "data.validation": "test_shares_of_the_data",
     "data.test": "test_shares_of_the_data",
@@ -232,7 +234,7 @@ def test_training(tiny, mesh, dataset_of, plain_outcome, field):
         assert numbers[0] == others[0] and numbers[1] != others[1] != others[0]
     else:
         assert numbers[0] != others[0]
-    assert program_key(first, dataset) != program_key(second, dataset)
+    assert program_key(first, dataset_of(first)) != program_key(second, dataset)
 
 
 def test_the_outcome_is_reproducible(tiny, digits, mesh, plain_outcome):

@@ -8,11 +8,11 @@ from research import workdir
 from research.commands.train import Datasets, prepare
 from research.study import Study
 from research.train.program import (
-    batch_shapes,
     program_key,
     pure_functions,
     state_shapes,
     total_steps,
+    training_shapes,
 )
 from research.train.record import Run
 
@@ -61,7 +61,7 @@ def cost(config, dataset) -> tuple[int, float]:
     with jax.enable_x64(config.train.precision == "float64"):
         init, step, _ = pure_functions(config, dataset)
         state = state_shapes(config, init)
-        lowered = jax.jit(step).lower(state, batch_shapes(dataset, config.data.batch_size))
+        lowered = jax.jit(step).lower(state, training_shapes(config, dataset))
         parameters = sum(p.size for p in jax.tree.leaves(state.params))
         return parameters, lowered.cost_analysis()["flops"]
 

@@ -90,7 +90,10 @@ def data_options(config: ConfigDict) -> dict[str, Any]:
     """Return what `load_dataset` takes beside the name and the folder."""
     names = ("image_size", "validation", "test", "classes", "imbalance", "train_size", "domain")
     options = {name: config.data[name] for name in names}
-    return options | {"target_domain": config.transfer.target_domain}
+    target = config.transfer.target_domain
+    if config.transfer.adapt == "oracle":
+        options["domain"] = target
+    return options | {"target_domain": target}
 
 
 def prepare(study: Study, datasets: Datasets) -> None:

@@ -16,6 +16,7 @@ from research.data.sources import Dataset
 from research.distributed.mesh import lanes
 from research.files import read_json
 from research.tasks.classification import Classification
+from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_step, read_variables
 from research.train.program import make_task, variable_shapes
 from research.train.record import facts
@@ -73,7 +74,9 @@ def open_trained(checkpoint: str, data_dir: str | None, overrides: Mapping[str, 
             )
     with jax.enable_x64(config.train.precision == "float64"):
         variables = transplant(
-            variable_shapes(config, dataset), read_variables(folder), f"--checkpoint={folder}"
+            variable_shapes(config, dataset),
+            of_model(read_variables(folder)),
+            f"--checkpoint={folder}",
         )
     mesh = lanes(config.train.devices)[0]
     task = make_task(config, dataset)

@@ -126,10 +126,16 @@ def spell(group: tuple[str, ...]) -> str:
 
 
 def _levels(values: dict[str, Any]) -> dict[str, Any]:
-    """Numbers where all are; what is printed of them otherwise (None, lists, a mixture)."""
-    return (
-        values if all(map(_is_number, values.values())) else {a: str(v) for a, v in values.items()}
-    )
+    """Numbers where all are; names of them otherwise."""
+    if all(map(_is_number, values.values())):
+        return values
+    return {arm: _name(value) for arm, value in values.items()}
+
+
+def _name(value: Any) -> str:
+    """Name a level that is no number: "batch", "*, !head"; what is empty is "none"."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text or "none"
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ from research.data.preprocess import normalize, to_unit
 from research.losses import example_weights, masked_mean
 from research.metrics import classification_sums
 from research.tasks.heads import HEADS, Head
-from research.transfer.batch_norm import frozen_batch_norms
+from research.transfer.batch_norm import frozen_batch_norms, moments
 
 Batch = dict[str, jax.Array]
 
@@ -90,6 +90,10 @@ class Classification:
         loss = self.head.loss(outputs, batch["label"])
         examples = {"outputs": outputs, "label": batch["label"], "mask": batch["mask"]}
         return self._sums(loss, outputs, batch), examples
+
+    def moments(self, variables: dict[str, Any], batch: Batch) -> Any:
+        """Return the statistics of a batch in each batch norm; see `batch_norm.moments`."""
+        return moments(self.model, variables, self._images(batch), batch["mask"])
 
     def _sums(self, loss: jax.Array, outputs: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         predictions = self.head.predict(outputs)

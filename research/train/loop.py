@@ -26,6 +26,8 @@ from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest, start_from
 from research.train.writers import Writers
 
+TARGET_SEED = 2**31  # added to a run's seed for the order of the target domain's images
+
 Watch = Callable[[int, int, dict[str, float]], None]
 
 
@@ -148,15 +150,7 @@ def _fit(
 ) -> tuple[TrainState, str]:
     """Take the steps after `start`; return the last state and `finished` or `diverged`."""
     settings = run.config.train
-    feed = make_feed(
-        dataset.train,
-        kind=run.config.data.feed,
-        batch_size=run.config.data.batch_size,
-        seed=run.seed,
-        sharding=batch_sharding(mesh),
-        workers=run.config.data.workers,
-        start=start,
-    )
+    feed = _training_feed(run, dataset, mesh, start)
     shape = schedule_shape(run.config.optimizer.schedule, steps)
     spent = writers.rows[-1]["wall_seconds"] if writers.rows else 0.0
     began = time.perf_counter()
@@ -198,6 +192,34 @@ def _fit(
     finally:
         feed.close()
     return state, "finished"
+
+
+def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterator[Any]:
+    """Yield batches from step `start` on, for DANN with the target domain's images beside them."""
+    data = run.config.data
+
+    def feed(split: Split, seed: int) -> Iterator[Any]:
+        return make_feed(
+            split,
+            kind=data.feed,
+            batch_size=data.batch_size,
+            seed=seed,
+            sharding=batch_sharding(mesh),
+            workers=data.workers,
+            start=start,
+        )
+
+    if run.config.transfer.adapt != "dann":
+        yield from feed(dataset.train, run.seed)
+        return
+    # In another order, so that an image and its twin do not come together.
+    feeds = feed(dataset.train, run.seed), feed(dataset.target.train, run.seed + TARGET_SEED)
+    try:
+        for batch, other in zip(*feeds, strict=True):
+            yield batch | {"target": other["image"]}
+    finally:
+        for each in feeds:
+            each.close()
 
 
 def evaluate(

@@ -10,9 +10,10 @@ from jax.sharding import Mesh
 
 from research.data.feed import evaluation_batches
 from research.data.sources import Dataset
-from research.distributed.mesh import batch_sharding
+from research.distributed.mesh import batch_sharding, replicated
 from research.train.evaluation import evaluate_model
 from research.train.program import Program
+from research.transfer.batch_norm import adapt_batch_norm
 
 Tested = dict[str, float]
 
@@ -64,8 +65,18 @@ def shift(
 def target(program: Program, variables: Any, dataset: Dataset, **options) -> Tested:
     """Return the metrics of a test in the domain of `dataset.target`, as `target/…`.
 
-    The images are normalised as those that the model was trained on.
+    The images are normalised as those that the model was trained on, and batch norm has been
+    adapted to those of the target's training split where the program has `moments`.
     """
+    if program.moments is not None:
+        batches = evaluation_batches(
+            dataset.target.train,
+            batch_size=options["batch_size"],
+            sharding=batch_sharding(options["mesh"]),
+            kind=options["feed"],
+        )
+        adapted = adapt_batch_norm(program.moments, variables, batches)
+        variables = jax.device_put(adapted, replicated(options["mesh"]))
     found = evaluate_model(
         program.task, variables, dataset.target.test, compiled=program.evaluate, **options
     ).metrics

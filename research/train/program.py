@@ -1,6 +1,7 @@
 """A config's compiled functions, shared by all runs that differ in runtime values only."""
 
 import dataclasses
+import functools
 import json
 import threading
 import time
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from research.config import flatten, plain
+from research.config import UserError, flatten, plain
 from research.data import augment
 from research.data.preprocess import channel_statistics, normalization
 from research.data.sources import Dataset
@@ -22,6 +23,7 @@ from research.distributed.mesh import compile_for, replicated
 from research.losses import balanced_weights
 from research.models import create_model
 from research.tasks.classification import Classification
+from research.tasks.domain_adversarial import DomainAdversarial, of_model
 from research.tasks.heads import HEADS
 from research.train.checkpoint import best_variables
 from research.train.optimizer import hyperparams, make_optimizer
@@ -29,6 +31,7 @@ from research.train.state import TrainState, create_state
 from research.train.step import make_train_step
 from research.transfer import patterns
 from research.transfer.initial import initial_variables, transplant
+from research.transfer.torch_layout import overlay
 
 # precision -> (dtype of the computation, dtype of the parameters)
 PRECISIONS = {
@@ -47,6 +50,8 @@ class Program:
         init: `(key, hyperparams) → state`.
         step: `(state, batch) → (state, metrics)`; donates the state.
         evaluate: `(variables, batch) → (metric sums, outputs and labels)`.
+        moments: `(variables, batch) → batch_stats` of the batch, for batch norm's adaptation; None
+            where it is not asked for.
         layers: paths of the parameters, `stem`, `stage1_block1/conv1`, …, in the network's order.
         compile_seconds: what the three functions cost.
     """
@@ -57,6 +62,7 @@ class Program:
     evaluate: Callable[[Any, Any], Any]
     layers: tuple[str, ...]
     compile_seconds: float
+    moments: Callable[[Any, Any], Any] | None = None
 
 
 def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
@@ -76,7 +82,17 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         **model_switches(config),
     )
     mean, std = normalization(config.data.normalize, dataset.train)
-    return Classification(
+    make = Classification
+    if config.transfer.adapt == "dann":
+        if augment.mixes(config.data.augment):
+            raise UserError(
+                f"data.augment: found {', '.join(config.data.augment)} with transfer.adapt=dann, "
+                "expected none that mixes images: it would mix the domains"
+            )
+        steps = total_steps(config, dataset) * config.train.accumulate
+        adversary = config.transfer.adversary
+        make = functools.partial(DomainAdversarial, steps=steps, adversary=adversary)
+    return make(
         model=model,
         mean=mean,
         std=std,
@@ -118,24 +134,32 @@ def starting_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) 
         fresh = variable_shapes(config, dataset)
     source, replace_head = config.init_from, config.transfer.replace_head
     if Path(source).is_dir():
-        variables = best_variables(Path(source))
-        return transplant(fresh, variables, f"init_from={source}", replace_head=replace_head)
-    model = make_task(config, dataset).model
-    return initial_variables(config.model.name, model, fresh, source, replace_head=replace_head)
+        variables, what = of_model(best_variables(Path(source))), f"init_from={source}"
+        found = transplant(of_model(fresh), variables, what, replace_head=replace_head)
+    else:
+        model, name = make_task(config, dataset).model, config.model.name
+        found = initial_variables(name, model, of_model(fresh), source, replace_head=replace_head)
+    return overlay(fresh, found)
 
 
 def variable_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     """Return the shapes and dtypes of the model's parameters and collections."""
     task = make_task(config, dataset)
-    return jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1))
+    return of_model(jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1)))
 
 
 def check_transfer(config: ConfigDict, dataset: Dataset) -> None:
-    """Check what `config.transfer` says of parameters.
+    """Check what `config.transfer` says of the model.
 
     Raises:
-        UserError: a pattern that means none of them, or nothing left to train.
+        UserError: a pattern that means no parameter, nothing left to train, or no batch norm to
+            adapt.
     """
+    if config.transfer.adapt == "adabn" and "batch_stats" not in variable_shapes(config, dataset):
+        raise UserError(
+            f"transfer.adapt: found 'adabn' with a model ({config.model.name}) without batch norm, "
+            "expected one with it: model.norm='batch'"
+        )
     if config.transfer.freeze or config.transfer.rates:
         params = flatten(variable_shapes(config, dataset)["params"])
         paths = [path.replace(".", "/") for path in params]
@@ -179,6 +203,12 @@ def batch_shapes(dataset: Dataset, size: int) -> dict[str, jax.ShapeDtypeStruct]
         "label": jax.ShapeDtypeStruct((size,), jnp.int32),
         "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
     }
+
+
+def training_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes of a training batch, which for DANN holds images of the target domain."""
+    shapes = batch_shapes(dataset, config.data.batch_size)
+    return shapes | ({"target": shapes["image"]} if config.transfer.adapt == "dann" else {})
 
 
 def layer_order(task: Classification, batch: dict) -> tuple[str, ...]:
@@ -232,14 +262,21 @@ HOST_ONLY = (
 def program_key(config: ConfigDict, dataset: Dataset) -> str:
     """Everything but the runtime values, and but for what no compiled function sees."""
     settings = plain(config)
-    del settings["experiment"], settings["init_from"], settings["transfer"]["replace_head"]
+    del settings["experiment"], settings["init_from"]
+    del settings["transfer"]["replace_head"], settings["transfer"]["target_domain"]
+    for name in ("classes", "imbalance", "train_size", "domain"):  # seen by the images alone
+        settings["data"].pop(name)
     for name in ("learning_rate", "clip"):
         settings["optimizer"].pop(name)
     settings["optimizer"]["clip"] = config.optimizer.clip.kind
+    if config.transfer.adapt == "oracle":
+        settings["transfer"]["adapt"] = "none"
     settings["steps"] = total_steps(config, dataset)
     for name in HOST_ONLY:
         settings["train"].pop(name)
-    statistics = [x.tolist() for x in channel_statistics(dataset.train)]
+    statistics = normalization(config.data.normalize, dataset.train)
+    if config.data.augment:  # which fills with the mean colour
+        statistics += (channel_statistics(dataset.train)[0].tolist(),)
     shape = (*dataset.image_shape, dataset.num_classes)
     return json.dumps([settings, shape, statistics, class_weights(config, dataset)])
 
@@ -249,7 +286,7 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
     task = make_task(config, dataset)
     init, step, evaluate = pure_functions(config, dataset)
     state = state_shapes(config, init)
-    batches = batch_shapes(dataset, config.data.batch_size)
+    batches = training_shapes(config, dataset)
     evaluated = batch_shapes(dataset, config.data.eval_batch_size)
     return Program(
         task=task,
@@ -259,5 +296,8 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
         step=compile_for(mesh, step, state, batches, donate=True),
         evaluate=compile_for(mesh, evaluate, state.variables, evaluated, donate=False),
         layers=layer_order(task, batch_shapes(dataset, 1)),
+        moments=compile_for(mesh, task.moments, state.variables, evaluated, donate=False)
+        if config.transfer.adapt == "adabn"
+        else None,
         compile_seconds=time.perf_counter() - start,
     )

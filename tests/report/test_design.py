@@ -68,7 +68,7 @@ def test_where_all_factors_are_axes_the_baseline_itself_is_the_reference():
 def test_levels_that_are_not_all_numbers_are_names():
     factors = {"model.depth": {"a": None, "b": 20}, "model.hidden": {"a": [4], "b": [8, 8]}}
     design = Design.of({"arms": ["a", "b"], "baseline": "a", "factors": factors})
-    assert design.axes == [] and design.groups == [("None", "[4]"), ("20", "[8, 8]")]
+    assert design.axes == [] and design.groups == [("None", "4"), ("20", "8, 8")]
 
 
 def test_a_name_that_the_tables_have_a_column_of_is_written_out():
@@ -80,3 +80,11 @@ def test_a_short_name_that_two_fields_share_is_written_out():
     assert Design(factors, "a").label("optimizer.name") == "optimizer"
     factors = {"model.name": {"a": "x"}, "other.model.name": {"a": "y"}}
     assert Design(factors, "a").label("model.name") == "model.name"
+
+
+def test_lists_and_what_is_empty_have_names():
+    field = {"a": [], "b": ["*", "!head"], "c": "", "d": None, "e": ["*"]}
+    other = {"a": 1, "b": 1, "c": 2, "d": 2, "e": 2}
+    record = {"arms": list("abcde"), "factors": {"transfer.freeze": field, "model.depth": other}}
+    design = Design.of(record)
+    assert design.groups == [("none",), ("*, !head",), ("None",), ("*",)]
