@@ -66,8 +66,9 @@ def main(argv: list[str]) -> None:
                 f"--{flag.name}: found {flag.value!r} with --mode={_MODE.value}, expected "
                 f"--mode={' or '.join(modes)}"
             )
-    if _MODE.value == "predict" or _CHECKPOINT.value:
-        return use_checkpoint(overrides)
+    published = _MODE.value == "evaluate" and "init_from" in overrides
+    if _MODE.value == "predict" or _CHECKPOINT.value or published:
+        return use_trained(overrides)
     study = resolve(
         _EXPERIMENT.value,
         _SCALE.value,
@@ -106,11 +107,14 @@ def main(argv: list[str]) -> None:
         publish_results(study, _EXPERIMENT.value)
 
 
-def use_checkpoint(overrides: dict) -> None:
-    """Evaluate, or predict with, the model that `--checkpoint` names; its run says all else."""
-    for flag in (_CHECKPOINT, _IMAGES) if _MODE.value == "predict" else ():
-        if not flag.value:
-            raise UserError(f"--{flag.name}: found none, expected one: --mode=predict needs it")
+def use_trained(overrides: dict) -> None:
+    """Evaluate, or predict with, the model that `--checkpoint` names, whose run says all else; or
+    the published one that `--config.init_from` names.
+    """
+    named = _CHECKPOINT.value or overrides.get("init_from")
+    for flag, given in (("checkpoint", named), ("images", _IMAGES.value)):
+        if not given and (flag == "checkpoint" or _MODE.value == "predict"):
+            raise UserError(f"--{flag}: found none, expected one: --mode={_MODE.value} needs it")
     if _MODE.value == "predict":
         from research.commands.predict import predict
 

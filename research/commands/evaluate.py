@@ -12,7 +12,7 @@ from rich.table import Table
 
 from research import metrics, workdir
 from research.commands.train import Datasets
-from research.commands.trained import open_trained
+from research.commands.trained import open_published, open_trained
 from research.config import UserError
 from research.distributed.mesh import lanes, replicated
 from research.files import write, write_csv, write_json
@@ -75,16 +75,22 @@ def _has_tuned(study: Study) -> bool:
 
 
 def evaluate_checkpoint(
-    checkpoint: str, data_dir: str | None, overrides: Mapping[str, Any]
+    checkpoint: str | None, data_dir: str | None, overrides: Mapping[str, Any]
 ) -> Evaluation:
-    """Print and draw how the model that `--checkpoint` names does on its test split.
+    """Print and draw how the model that `--checkpoint` names, or the published one that
+    `--config.init_from` names, does on its test split.
 
-    Tables and pictures go to `evaluation/` in the run's directory.
+    Tables and pictures go to `evaluation/` in the run's directory, or to that of a published model
+    in `runs/published`.
 
     Raises:
         UserError: there is no such checkpoint, or other data than it was trained on.
     """
-    trained = open_trained(checkpoint, data_dir, overrides)
+    trained = (
+        open_trained(checkpoint, data_dir, overrides)
+        if checkpoint
+        else open_published(data_dir, overrides)
+    )
     with trained.precision():
         evaluation = evaluate_model(
             trained.task,
@@ -94,7 +100,7 @@ def evaluate_checkpoint(
             batch_size=trained.config.data.eval_batch_size,
             feed=trained.config.data.feed,
         )
-    title = f"{trained.config.model.name} on {trained.dataset.name}, step {trained.step}"
+    title = f"{trained.config.model.name} on {trained.dataset.name}, {trained.origin}"
     folder = trained.directory / "evaluation"
     show_evaluation(evaluation, trained.dataset.class_names, title, folder)
     return evaluation

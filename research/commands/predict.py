@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from research.commands.trained import open_trained
+from research.commands.trained import open_published, open_trained
 from research.config import UserError
 from research.data.folder import Files, find_images
 from research.train.evaluation import Evaluation, evaluate_model
@@ -19,12 +19,12 @@ TOP = 3
 
 
 def predict(
-    checkpoint: str, images: str, data_dir: str | None, overrides: Mapping[str, Any]
+    checkpoint: str | None, images: str, data_dir: str | None, overrides: Mapping[str, Any]
 ) -> Evaluation:
     """Print the most probable classes of image files, which are decoded and resized as in training.
 
     Args:
-        checkpoint: as `--checkpoint`.
+        checkpoint: as `--checkpoint`; without one, `init_from` among `overrides` names weights.
         images: as `--images`.
         data_dir: as `--data_dir`.
         overrides: fields of the config that are to differ from the run's.
@@ -33,7 +33,11 @@ def predict(
         UserError: no images, one that cannot be read, no such checkpoint.
     """
     paths = matching(images)
-    trained = open_trained(checkpoint, data_dir, overrides)
+    trained = (
+        open_trained(checkpoint, data_dir, overrides)
+        if checkpoint
+        else open_published(data_dir, overrides)
+    )
     dataset = trained.dataset
     files = Files(tuple(paths), (0,) * len(paths))  # of classes that nobody knows
     split = dataclasses.replace(dataset.test, source=files, indices=np.arange(len(paths)))

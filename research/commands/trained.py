@@ -1,4 +1,4 @@
-"""A trained model, from the directory of the run that made it: what `--checkpoint` names."""
+"""A trained model: of the run that `--checkpoint` names, or published, as `init_from` names it."""
 
 import contextlib
 import dataclasses
@@ -18,27 +18,27 @@ from research.files import read_json
 from research.tasks.classification import Classification
 from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_step, read_variables
-from research.train.program import make_task, variable_shapes
+from research.train.program import make_task, starting_variables, variable_shapes
 from research.train.record import facts
 from research.transfer.initial import transplant
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A model as its run left it.
+    """A model as its run left it, or as it was published.
 
     Attributes:
-        directory: of the run.
-        step: of the checkpoint.
+        directory: of the run; of a published model, where its evaluation goes.
+        origin: what of the run it is, "step 250"; the name of the published file.
         config: of the run.
-        dataset: that it was trained on.
+        dataset: that it was trained on; of a published model, that it is tried on.
         mesh: one lane of devices.
         task: what it was trained for.
         variables: parameters, averaged where the run averaged them, and collections.
     """
 
     directory: Path
-    step: int
+    origin: str
     config: ConfigDict
     dataset: Dataset
     mesh: Mesh
@@ -80,7 +80,33 @@ def open_trained(checkpoint: str, data_dir: str | None, overrides: Mapping[str, 
         )
     mesh = lanes(config.train.devices)[0]
     task = make_task(config, dataset)
-    return Trained(directory, int(folder.name), config, dataset, mesh, task, variables)
+    return Trained(directory, f"step {folder.name}", config, dataset, mesh, task, variables)
+
+
+def open_published(data_dir: str | None, overrides: Mapping[str, Any]) -> Trained:
+    """Open the model whose weights `init_from` names, with the default config but for `overrides`.
+
+    Args:
+        data_dir: as `--data_dir`.
+        overrides: fields of the config: `init_from`, `model.name`, `data.name`, `data.normalize`….
+
+    Raises:
+        UserError: there are no such weights, or they fit the model or the dataset's classes not.
+    """
+    config = override(override(get_config(), {"train.steps": 1}, "default"), overrides, "--config")
+    validate(config)
+    if config.transfer.replace_head:
+        raise UserError(
+            "transfer.replace_head: found True, but a last layer drawn afresh tells nothing of the "
+            "published weights; expected --mode=train, or False"
+        )
+    dataset = Datasets(data_dir).of(config)
+    with jax.enable_x64(config.train.precision == "float64"):
+        variables = starting_variables(config, dataset)
+    mesh, task = lanes(config.train.devices)[0], make_task(config, dataset)
+    directory = Path("runs/published") / f"{config.model.name}-{dataset.name}"
+    origin = Path(config.init_from).name
+    return Trained(directory, origin, config, dataset, mesh, task, variables)
 
 
 def locate(checkpoint: str) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from research.config import UserError
 from research.files import read_json
 from research.transfer.files import find, load_weights
+from research.transfer.quantized import dequantize, is_quantized
 from research.transfer.torch_layout import convert, misfit, overlay
 
 
@@ -29,7 +30,8 @@ def initial_variables(
         name: what `create_model` calls `model`.
         model: the module.
         fresh: its variables as `init` returns them, or their shapes.
-        source: as `load_weights` takes it; its tensors are named as in torch.
+        source: as `load_weights` takes it; its tensors are named as in torch, or are those of a
+            quantised MobileNet v2.
         replace_head: whether the last layer stays as it was drawn, as it has to where the classes
             are others.
 
@@ -37,6 +39,8 @@ def initial_variables(
         UserError: the weights cannot be read, or do not fit.
     """
     weights = load_weights(source)
+    if is_quantized(weights):
+        weights = dequantize(weights)
     fit = functools.partial(convert, name, model, fresh, weights)
     variables, problems = fit(leave=is_head) if replace_head else fit()
     if problems:

@@ -8,6 +8,8 @@
 | norm | weight, bias, running_mean, running_var | scale, bias; mean, var in `batch_stats` |
 """
 
+import difflib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from research.config import UserError, nearest
+from research.config import UserError
 from research.models import create_model
 from research.transfer.torch_names import torch_names
 
@@ -128,7 +130,10 @@ class Slot(NamedTuple):
     @property
     def torch_shape(self) -> tuple[int, ...]:
         """The shape there."""
-        return jax.eval_shape(self.outward, jax.ShapeDtypeStruct(self.shape, np.float32)).shape
+        if len(self.shape) == 4:
+            height, width, inputs, outputs = self.shape
+            return outputs, inputs, height, width
+        return self.shape[::-1]
 
     def inward(self, array: Any) -> Any:
         """Reorder the axes from torch's order."""
@@ -186,7 +191,7 @@ def convert(
     shapes = {key: tuple(np.shape(value)) for key, value in state.items()}
     slots = _slots(name, model, fresh)
     known = {slot.name for slot in slots}
-    spare = [key for key in state if key not in known and not key.endswith(COUNTER)]
+    spare = {k: v for k, v in shapes.items() if k not in known and not k.endswith(COUNTER)}
     dtypes = {path: leaf.dtype for path, leaf in flatten_dict(dict(fresh)).items()}
     found, problems = {}, []
     slots = [slot for slot in slots if not leave(slot.path)]
@@ -194,7 +199,7 @@ def convert(
         if slot.name is None:
             problems.append(f"  missing: {slot}, of which torch's model has no counterpart")
         elif slot.name not in state:
-            near = _nearest(slot.name, slot.torch_shape, spare, shapes)
+            near = _nearest(slot.name, slot.torch_shape, spare)
             problems.append(f"  missing: {slot.name} {list(slot.torch_shape)}{near}")
         elif shapes[slot.name] != slot.torch_shape:
             problems.append(
@@ -205,9 +210,8 @@ def convert(
             array = slot.inward(np.asarray(state[slot.name]))
             found[slot.path] = jnp.asarray(array, dtypes[slot.path])
     absent = {slot.name: slot.torch_shape for slot in slots if slot.name and slot.name not in state}
-    for key in spare:
-        near = _nearest(key, shapes[key], list(absent), absent)
-        problems.append(f"  too many: {key} {list(shapes[key])}{near}")
+    for key, shape in spare.items():
+        problems.append(f"  too many: {key} {list(shape)}{_nearest(key, shape, absent)}")
     return unflatten_dict(found), problems
 
 
@@ -230,11 +234,19 @@ def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(prefix) if wrapped else key: v for key, v in state_dict.items()}
 
 
-def _nearest(name: str, shape: tuple, names: list[str], shapes: Mapping[str, tuple]) -> str:
-    """Return `; did you mean 'x' [2, 3]?`: a name of the same shape before any other."""
-    alike = [other for other in names if shapes[other] == shape]
-    near = nearest(name, alike) or nearest(name, names)
-    if not near:
-        return ""
-    found = near.removeprefix("; did you mean '").removesuffix("'?")
-    return f"; nearest: {found} {list(shapes[found])}"
+def _nearest(name: str, shape: tuple[int, ...], among: Mapping[str, tuple[int, ...]]) -> str:
+    """Return `; nearest: x.weight [2, 3]` of the tensors (name → shape) that have the same last
+    name: the only one of the same shape, or else the one whose layer has the most similar name.
+    """
+    layer, _, leaf = name.rpartition(".")
+    alike = [other for other in among if other.rpartition(".")[2] == leaf]
+    same = [other for other in alike if among[other] == shape]
+    if len(same) != 1:
+        layers = tuple(other.rpartition(".")[0] for other in alike)
+        same = [f"{near}.{leaf}" for near in _similar(layer, layers)]
+    return f"; nearest: {same[0]} {list(among[same[0]])}" if same else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _similar(name: str, names: tuple[str, ...]) -> list[str]:
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.4)

@@ -1,26 +1,31 @@
 """What torchvision, timm and the CIFAR ResNets call the layers of the models here.
 
 Each family has ordered rules (pattern of our module's path, name of theirs), of which the first
-that matches the whole path counts. In a name, `{1}` stands for the pattern's first group and
-`{2-1}` for the number in its second group, less one.
+that matches the whole path counts. In a name, `{1}` stands for what the pattern's first group
+matched, with dots for slashes and "bn" for "norm", and `{2-1}` for the number in its second group,
+less one.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from flax import linen as nn
 
 from research.config import unknown
 from research.models import MODELS
+from research.models.cnn.alexnet import AlexNet
+from research.models.cnn.mobilenet_v1 import BLOCKS, MobileNetV1
+from research.models.cnn.mobilenet_v2 import MobileNetV2
 from research.models.cnn.resnet import ImageNetResNet, ResNet
+from research.models.cnn.vgg import CONVOLUTIONS, VGG
 
 
 class Rule(NamedTuple):
     """A module's path here, its name there.
 
-    `side`: a dense layer that reads a flattened map of `side`×`side` pixels, which torch flattens
-    as [C, H, W] and the models here as [H, W, C]; 0 for any other.
+    `side`: of a dense layer that reads a flattened map of `side`×`side` pixels, which torch
+    flattens as [C, H, W] and the models here as [H, W, C]; 0 for any other.
     """
 
     path: str
@@ -28,33 +33,88 @@ class Rule(NamedTuple):
     side: int = 0
 
 
-def cifar_resnet(model: ResNet) -> Iterable[Rule]:
-    """The names of github.com/akamaster/pytorch_resnet_cifar10."""
-    yield Rule("stem", "conv1")
-    yield Rule("stem_norm", "bn1")
-    yield from _residual()
+UNIT = "(conv|norm)"  # the two of a `ConvNormAct` that have parameters
+
+RESIDUAL = (
+    Rule("stem", "conv1"),
+    Rule("stem_norm", "bn1"),
+    Rule(rf"stage(.)_block(\d+)/{UNIT}(.)", "layer{1}.{2-1}.{3}{4}"),
+    Rule(r"stage(.)_block(\d+)/skip/conv", "layer{1}.{2-1}.downsample.0"),
+    Rule(r"stage(.)_block(\d+)/skip/norm", "layer{1}.{2-1}.downsample.1"),
+)
+
+
+def cifar_resnet(model: ResNet) -> Iterator[Rule]:
+    """github.com/akamaster/pytorch_resnet_cifar10."""
+    yield from RESIDUAL
     yield Rule("head", "linear")
 
 
-def imagenet_resnet(model: ImageNetResNet) -> Iterable[Rule]:
-    """The names of torchvision.models.resnet and of timm."""
-    yield Rule("stem", "conv1")
-    yield Rule("stem_norm", "bn1")
-    yield from _residual()
+def imagenet_resnet(model: ImageNetResNet) -> Iterator[Rule]:
+    """torchvision and timm."""
+    yield from RESIDUAL
     yield Rule("head", "fc")
 
 
-def _residual() -> Iterable[Rule]:
-    block = r"stage(\d)_block(\d+)"
-    yield Rule(f"{block}/conv(.)", "layer{1}.{2-1}.conv{3}")
-    yield Rule(f"{block}/norm(.)", "layer{1}.{2-1}.bn{3}")
-    yield Rule(f"{block}/skip/conv", "layer{1}.{2-1}.downsample.0")
-    yield Rule(f"{block}/skip/norm", "layer{1}.{2-1}.downsample.1")
+def alexnet(model: AlexNet) -> Iterator[Rule]:
+    """torchvision; activations, poolings and dropout are counted too."""
+    for i, index in enumerate((0, 3, 6, 8, 10), start=1):
+        yield Rule(f"conv{i}", f"features.{index}")
+    yield Rule("dense1", "classifier.1", side=6)
+    yield Rule("dense2", "classifier.4")
+    yield Rule("head", "classifier.6")
 
 
-FAMILIES: dict[type[nn.Module], Callable[..., Iterable[Rule]]] = {
+def vgg(model: VGG) -> Iterator[Rule]:
+    """torchvision; activations, poolings and dropout are counted too."""
+    index = 0
+    for stage, convolutions in enumerate(CONVOLUTIONS[model.depth], start=1):
+        for i in range(1, convolutions + 1):
+            yield Rule(f"conv{stage}_{i}", f"features.{index}")
+            yield Rule(f"norm{stage}_{i}", f"features.{index + 1}")
+            index += 2 if model.norm == "none" else 3
+        index += 1
+    yield Rule("dense1", "classifier.0", side=7)
+    yield Rule("dense2", "classifier.3")
+    yield Rule("head", "classifier.6")
+
+
+def mobilenet_v1(model: MobileNetV1) -> Iterator[Rule]:
+    """timm; its blocks are counted from 0 within stages, which begin with strides of 2."""
+    yield Rule("stem/conv", "conv_stem")
+    yield Rule("stem/norm", "bn1")
+    stage = place = 0
+    for i, (_, strides) in enumerate(BLOCKS, start=1):
+        stage, place = (stage + 1, 0) if strides == 2 else (stage, place)
+        for unit, conv, norm in (("depthwise", "conv_dw", "bn1"), ("pointwise", "conv_pw", "bn2")):
+            yield Rule(f"block{i}/{unit}/conv", f"blocks.{stage}.{place}.{conv}")
+            yield Rule(f"block{i}/{unit}/norm", f"blocks.{stage}.{place}.{norm}")
+        place += 1
+    yield Rule("head", "classifier")
+
+
+def mobilenet_v2(model: MobileNetV2) -> Iterator[Rule]:
+    """torchvision; the first block, which expands nothing, has one unit less."""
+    yield Rule("stem/conv", "features.0.0")
+    yield Rule("stem/norm", "features.0.1")
+    for block, wide in (("block(1)", ("depthwise",)), (r"block(\d+)", ("expand", "depthwise"))):
+        for i, unit in enumerate(wide):
+            yield Rule(f"{block}/{unit}/conv", f"features.{{1}}.conv.{i}.0")
+            yield Rule(f"{block}/{unit}/norm", f"features.{{1}}.conv.{i}.1")
+        yield Rule(f"{block}/project/conv", f"features.{{1}}.conv.{len(wide)}")
+        yield Rule(f"{block}/project/norm", f"features.{{1}}.conv.{len(wide) + 1}")
+    yield Rule("last/conv", "features.18.0")
+    yield Rule("last/norm", "features.18.1")
+    yield Rule("head", "classifier.1")
+
+
+FAMILIES: dict[type[nn.Module], Callable[..., Iterator[Rule]]] = {
     ResNet: cifar_resnet,
     ImageNetResNet: imagenet_resnet,
+    AlexNet: alexnet,
+    VGG: vgg,
+    MobileNetV1: mobilenet_v1,
+    MobileNetV2: mobilenet_v2,
 }
 
 
@@ -72,14 +132,17 @@ def torch_names(name: str, model: nn.Module) -> Callable[[str], tuple[str, int] 
     def find(path: str) -> tuple[str, int] | None:
         for rule in rules:
             if match := re.fullmatch(rule.path, path):
-                return re.sub(
-                    r"\{(\d)([+-]\d+)?\}", lambda m: _fill(m, match), rule.name
-                ), rule.side
+                return _fill(rule.name, match), rule.side
         return None
 
     return find
 
 
-def _fill(slot: re.Match, path: re.Match) -> str:
-    group, shift = path[int(slot[1])], slot[2]
-    return group if shift is None else str(int(group) + int(shift))
+def _fill(name: str, match: re.Match) -> str:
+    def group(slot: re.Match) -> str:
+        found, shift = match[int(slot[1])], slot[2]
+        if shift:
+            return str(int(found) + int(shift))
+        return found.replace("/", ".").replace("norm", "bn")
+
+    return re.sub(r"\{(\d)([+-]\d+)?\}", group, name)

@@ -29,7 +29,7 @@ def test_a_run_stands_for_its_best_checkpoint(finished):
 def test_the_model_is_that_of_the_run(finished):
     directory, result = finished()
     last = open_trained(str(directory / "checkpoints" / "60"), None, {})
-    assert last.step == 60 and last.config.model.hidden == (16,)
+    assert last.origin == "step 60" and last.config.model.hidden == (16,)
     assert plain_numbers(last.config) == plain_numbers(result["config"])
     # What is evaluated are the averaged parameters, not those that were trained last.
     assert params_digest(jax.device_get(last.variables["params"])) != result["params_digest"]
@@ -50,7 +50,7 @@ def test_nothing_is_written_or_deleted(finished, tmp_path):
     (copy / "checkpoints" / "90.orbax-checkpoint-tmp").mkdir()
     (copy / "checkpoints" / "60" / "metrics" / "metrics").write_text("cut o")
     before = sorted(copy.rglob("*"))
-    assert open_trained(str(copy), None, {}).step == 30
+    assert open_trained(str(copy), None, {}).origin == "step 30"
     assert sorted(copy.rglob("*")) == before
 
 

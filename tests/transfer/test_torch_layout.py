@@ -18,7 +18,7 @@ def draw(name, seed=0, **switches):
     example = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
     rng = np.random.default_rng(seed)
     return jax.tree.map(
-        lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype),
+        lambda leaf: rng.random(leaf.shape, leaf.dtype),
         jax.eval_shape(model.init, jax.random.key(0), example),
     )
 
@@ -62,12 +62,32 @@ def test_order_of_the_axes(variables, weights):
     assert weights["bn1.num_batches_tracked"] == 0
 
 
+@pytest.mark.parametrize(("name", "first", "side"), [("vgg11", 0, 7), ("alexnet", 1, 6)])
+def test_dense_layer_after_a_flattened_map(name, first, side):
+    """Torch flattens a map channel by channel, the models here pixel by pixel."""
+    ours = draw(name, hidden=(8, 6))
+    theirs = to_torch(name, ours, hidden=(8, 6))[f"classifier.{first}.weight"]
+    channels = theirs.shape[1] // side**2
+    maps = np.random.default_rng(1).normal(size=(2, side, side, channels)).astype(np.float32)
+    np.testing.assert_allclose(
+        maps.reshape(2, -1) @ ours["params"]["dense1"]["kernel"],
+        maps.transpose(0, 3, 1, 2).reshape(2, -1) @ theirs.T,
+        rtol=1e-4,
+        atol=1e-3,
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "switches"),
     [
         ("resnet", SMALL | {"skip": "projection", "norm": "group", "norm_groups": 4}),
         ("resnet", SMALL | {"norm": "none", "num_classes": 3}),
         ("resnet18", {}),
+        ("alexnet", {"hidden": (8, 6)}),
+        ("vgg11", {"hidden": (8, 6), "num_classes": 3}),
+        ("vgg19_bn", {"width": 4, "hidden": (8, 6)}),
+        ("mobilenet_v1", {"width_multiplier": 0.25}),
+        ("mobilenet_v2", {"width_multiplier": 0.25}),
     ],
 )
 def test_the_round_trip_is_exact(name, switches):
