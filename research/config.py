@@ -78,6 +78,8 @@ def get_config() -> ConfigDict:
                 "spatial_dropout": placeholder(float),
                 "norm_epsilon": placeholder(float),
                 "norm_momentum": placeholder(float),
+                "aux_heads": placeholder(bool),
+                "aux_dropout": placeholder(float),
             },
             # Start from the weights of a file or of hf:owner/model, or from the best checkpoint of
             # a run: its directory, or "arm:source", the run of arm `source` with the same seed.

@@ -116,6 +116,8 @@ ELSEWHERE = {
     "train.tensorboard": "train/test_writers.py: events; it changes no number",
     "train.wandb": "train/test_writers.py: offline; it changes no number",
     "train.deterministic": "a GPU's: test_deterministic_sets_the_flags_of_xla",
+    "model.aux_heads": "models/test_inception.py: what they add, and where",
+    "model.aux_dropout": "models/test_inception.py: what is dropped, and where",
     "init_from": "transfer/test_initial.py: a run starts from them",
     "data.feed": "train/test_loop.py: feeds give the same bits",
     "data.workers": "data/test_feed.py: workers give the same bits",

@@ -20,11 +20,15 @@ from flax import linen as nn
 
 from research.config import UserError, unknown
 from research.models.cnn.alexnet import AlexNet, AlexNet2012
+from research.models.cnn.googlenet import GoogLeNet
+from research.models.cnn.inception_v3 import InceptionV3
+from research.models.cnn.inception_v4 import InceptionV4
 from research.models.cnn.lenet import LeNet
 from research.models.cnn.mobilenet_v1 import MobileNetV1
 from research.models.cnn.mobilenet_v2 import MobileNetV2
 from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
 from research.models.cnn.vgg import CONVOLUTIONS, VGG
+from research.models.cnn.xception import Xception
 from research.models.mlp import MLP
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -40,6 +44,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **{f"resnet{depth}": partial(ResNet, depth=depth) for depth in (20, 32, 44, 56, 110)},
     "resnet_imagenet": ImageNetResNet,
     **{f"resnet{depth}": partial(ImageNetResNet, depth=depth) for depth in BLOCKS},
+    "googlenet": GoogLeNet,
+    "inception_v3": InceptionV3,
+    "inception_v4": InceptionV4,
+    "xception": Xception,
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
 }
@@ -57,6 +65,8 @@ LACKS = {
     "shared": "only 'lenet' can do without shared weights",
     "width_multiplier": "only the MobileNets scale all widths by one number",
     "separable": "only 'mobilenet_v1' has both kinds of convolution",
+    "aux_heads": "it has no auxiliary classifiers",
+    "aux_dropout": "it has no auxiliary classifiers with dropout",
     "spatial_dropout": "dropout of feature maps has no place in it",
 }
 

@@ -57,7 +57,10 @@ class Classification:
         return self.model.init(key, self._images(batch), train=False)
 
     def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
-        """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
+        """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch.
+
+        The loss is of the output and, by the model's `aux_weights`, of its auxiliary heads.
+        """
         augment_key, dropout_key = jax.random.split(key)
         label = batch["label"]
         if mixes(self.augmentations):
@@ -75,6 +78,10 @@ class Classification:
                 mutable=[name for name in variables if name != "params"],
             )
         loss = self.head.loss(outputs, batch["label"], smoothing=self.label_smoothing)
+        for name, weight in self.model.aux_weights.items():
+            if name in endpoints:  # unless they are switched off
+                aux = endpoints[name]
+                loss += weight * self.head.loss(aux, batch["label"], smoothing=self.label_smoothing)
         if self.class_weights:
             weights = jnp.asarray(self.class_weights, loss.dtype)
             loss = loss * example_weights(weights, batch["label"])

@@ -15,10 +15,14 @@ from flax import linen as nn
 from research.config import unknown
 from research.models import MODELS
 from research.models.cnn.alexnet import AlexNet
+from research.models.cnn.googlenet import GoogLeNet
+from research.models.cnn.inception_v3 import InceptionV3
+from research.models.cnn.inception_v4 import InceptionV4
 from research.models.cnn.mobilenet_v1 import BLOCKS, MobileNetV1
 from research.models.cnn.mobilenet_v2 import MobileNetV2
 from research.models.cnn.resnet import ImageNetResNet, ResNet
 from research.models.cnn.vgg import CONVOLUTIONS, VGG
+from research.models.cnn.xception import Xception
 
 
 class Rule(NamedTuple):
@@ -108,11 +112,70 @@ def mobilenet_v2(model: MobileNetV2) -> Iterator[Rule]:
     yield Rule("head", "classifier.1")
 
 
+def googlenet(model: GoogLeNet) -> Iterator[Rule]:
+    """torchvision; in the last branch the pooling is counted too."""
+    yield Rule(f"(conv.)/{UNIT}", "{1}.{2}")
+    yield Rule(f"(inception..)/branch1/{UNIT}", "{1}.branch1.{2}")
+    yield Rule(f"(inception..)/branch(.)_(.)/{UNIT}", "{1}.branch{2}.{3-1}.{4}")
+    yield Rule(f"(inception..)/branch4/{UNIT}", "{1}.branch4.1.{2}")
+    yield Rule(f"(aux.)/conv/{UNIT}", "{1}.conv.{2}")
+    yield Rule("(aux.)/dense", "{1}.fc1", side=4)
+    yield Rule("(aux.)/head", "{1}.fc2")
+    yield Rule("head", "fc")
+
+
+def inception_v3(model: InceptionV3) -> Iterator[Rule]:
+    """torchvision."""
+    yield Rule(f"conv3b/{UNIT}", "Conv2d_3b_1x1.{1}")
+    yield Rule(f"conv(..)/{UNIT}", "Conv2d_{1}_3x3.{2}")
+    yield Rule(rf"inception(..)/(\w+)/{UNIT}", "Mixed_{1}.{2}.{3}")
+    yield Rule(f"aux/conv(.)/{UNIT}", "AuxLogits.conv{1-1}.{2}")
+    yield Rule("aux/head", "AuxLogits.fc")
+    yield Rule("head", "fc")
+
+
+def inception_v4(model: InceptionV4) -> Iterator[Rule]:
+    """timm; modules are numbered from the first on, and in the last branch the pooling too."""
+    yield Rule(f"stem([123])/{UNIT}", "features.{1-1}.{2}")
+    yield Rule(f"stem([46])/branch./{UNIT}", "features.{1-1}.conv.{2}")
+    places = {"stem(5)": "{1-1}", "inception_a(.)": "{1+5}", "reduction_(a)": "10"}
+    places |= {"inception_b(.)": "{1+10}", "reduction_(b)": "18", "inception_c(.)": "{1+18}"}
+    for module, place in places.items():
+        joint = "_" if "_c" in module else "."
+        branch = f"features.{place}.branch{{2-1}}"
+        yield Rule(f"{module}/branch4/{UNIT}", f"features.{place}.branch3.1.{{2}}")
+        yield Rule(f"{module}/branch(.)/{UNIT}", f"{branch}.{{3}}")
+        yield Rule(rf"{module}/branch(.)_(\d)(\w?)/{UNIT}", f"{branch}{joint}{{3-1}}{{4}}.{{5}}")
+    yield Rule("head", "last_linear")
+
+
+def xception(model: Xception) -> Iterator[Rule]:
+    """timm's legacy_xception; in a block, which but for the first begins with an activation, these
+    are counted too."""
+    yield Rule(f"{UNIT}([12])", "{1}{2}")
+    yield Rule(r"block(\d+)/skip/conv", "block{1}.skip")
+    yield Rule(r"block(\d+)/skip/norm", "block{1}.skipbn")
+    for block, place in (("(1)", 0), (r"(\d+)", 1)):
+        for i in (1, 2, 3):
+            yield Rule(f"block{block}/conv{i}/depthwise", f"block{{1}}.rep.{place}.conv1")
+            yield Rule(f"block{block}/conv{i}/pointwise", f"block{{1}}.rep.{place}.pointwise")
+            yield Rule(f"block{block}/norm{i}", f"block{{1}}.rep.{place + 1}")
+            place += 3
+    yield Rule("conv([34])/depthwise", "conv{1}.conv1")
+    yield Rule("conv([34])/pointwise", "conv{1}.pointwise")
+    yield Rule("norm([34])", "bn{1}")
+    yield Rule("head", "fc")
+
+
 FAMILIES: dict[type[nn.Module], Callable[..., Iterator[Rule]]] = {
     ResNet: cifar_resnet,
     ImageNetResNet: imagenet_resnet,
     AlexNet: alexnet,
     VGG: vgg,
+    GoogLeNet: googlenet,
+    InceptionV3: inception_v3,
+    InceptionV4: inception_v4,
+    Xception: xception,
     MobileNetV1: mobilenet_v1,
     MobileNetV2: mobilenet_v2,
 }

@@ -35,11 +35,16 @@ PARAMETERS = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "googlenet": 13_004_888,
+    "inception_v3": 27_161_264,
+    "inception_v4": 42_679_816,
+    "xception": 22_855_952,
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
 }
 # The side of small images, where they cannot be of 16 pixels.
-SIDES = {"alexnet": 63, "alexnet_2012": 67} | {n: 32 for n in PARAMETERS if n.startswith("vgg")}
+SIDES = {"alexnet": 63, "alexnet_2012": 67, "inception_v3": 299, "inception_v4": 75}
+SIDES |= {n: 32 for n in PARAMETERS if n.startswith("vgg")}
 
 
 def shapes(model, shape):

@@ -1,10 +1,14 @@
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy.special import log_softmax
 
 from research.models import create_model
+from research.models.network import Network
 from research.tasks.classification import Classification
 
 RNG = np.random.default_rng(0)
@@ -50,6 +54,32 @@ def test_training_loss_is_the_smoothed_mean():
     np.testing.assert_allclose(loss, losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(sums["loss"], losses.sum(), rtol=1e-5)
     assert collections == {} and endpoints["act1"].shape == (16, 8)
+
+
+class TwoHeads(Network):
+    aux_weights: ClassVar = {"aux/logits": 0.25, "other/logits": 9.0}  # this one is switched off
+
+    @nn.compact
+    def __call__(self, x, *, train=False):
+        x = x.reshape(len(x), -1)
+        logits, aux = (nn.Dense(self.num_classes, name=name)(x) for name in ("head", "aux"))
+        return logits, {"logits": logits} | ({"aux/logits": aux} if train else {})
+
+
+def test_auxiliary_heads_add_their_share_to_the_training_loss():
+    task = Classification(TwoHeads(num_classes=5), MEAN, STD, label_smoothing=0.3)
+    variables = task.init(jax.random.key(0), BATCH)
+    images = (BATCH["image"] / 255 - np.array(MEAN)) / np.array(STD)
+    targets = 0.7 * np.eye(5)[BATCH["label"]] + 0.3 / 5
+    losses = {}
+    for name, layer in variables["params"].items():
+        logits = images.reshape(16, -1) @ np.float64(layer["kernel"]) + layer["bias"]
+        losses[name] = -np.mean(np.sum(targets * log_softmax(logits, axis=1), axis=1))
+    loss, (_, sums, _) = task.loss(variables, BATCH, jax.random.key(1))
+    np.testing.assert_allclose(loss, losses["head"] + 0.25 * losses["aux"], rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"] / 16, loss, rtol=1e-5)
+    head = -log_softmax(logits_of(task, variables), axis=1)[np.arange(16), BATCH["label"]]
+    np.testing.assert_allclose(task.evaluate(variables, BATCH)[0]["loss"], head.sum(), rtol=1e-5)
 
 
 def test_training_draws_augmentations_from_its_key():
