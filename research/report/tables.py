@@ -29,7 +29,9 @@ def table(source: str | Path | dict[str, Any]) -> Rows:
         for panel in others:
             row |= _result(panel, arm, summary)
         for size in sizes:
-            row[size] = NOTHING if facts[size] is None else f"{facts[size]:,}"
+            row["MACs" if size == "macs" else size] = (
+                NOTHING if facts[size] is None else f"{facts[size]:,}"
+            )
         row["time (s)"] = _seconds(facts["wall_seconds"])
         for field in tuned_fields(summary):
             chosen = (facts["tuning"] or {}).get("chosen") or {}

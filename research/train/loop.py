@@ -129,6 +129,7 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         "wall_seconds": writers.rows[-1]["wall_seconds"],
         "compile_seconds": program.compile_seconds,
         "parameters": sum(p.size for p in jax.tree.leaves(state.params)),
+        "macs": program.macs,
         "config": run.settings(dataset),
         **provenance(attempts),
     }

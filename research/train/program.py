@@ -20,6 +20,7 @@ from research.data import augment
 from research.data.preprocess import channel_statistics, normalization
 from research.data.sources import Dataset
 from research.distributed.mesh import compile_for, replicated
+from research.inspection.structure import structure
 from research.losses import balanced_weights
 from research.models import create_model
 from research.tasks.classification import Classification
@@ -53,6 +54,7 @@ class Program:
         moments: `(variables, batch) → batch_stats` of the batch, for batch norm's adaptation; None
             where it is not asked for.
         layers: paths of the parameters, `stem`, `stage1_block1/conv1`, …, in the network's order.
+        macs: multiply–adds of the model for one image; see `research.inspection.structure`.
         compile_seconds: what the three functions cost.
     """
 
@@ -61,6 +63,7 @@ class Program:
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
     evaluate: Callable[[Any, Any], Any]
     layers: tuple[str, ...]
+    macs: int
     compile_seconds: float
     moments: Callable[[Any, Any], Any] | None = None
 
@@ -296,6 +299,7 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
         step=compile_for(mesh, step, state, batches, donate=True),
         evaluate=compile_for(mesh, evaluate, state.variables, evaluated, donate=False),
         layers=layer_order(task, batch_shapes(dataset, 1)),
+        macs=structure(task.model, dataset.image_shape).macs,
         moments=compile_for(mesh, task.moments, state.variables, evaluated, donate=False)
         if config.transfer.adapt == "adabn"
         else None,

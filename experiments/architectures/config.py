@@ -1,0 +1,67 @@
+"""Thirty years of architectures on one dataset: what do accuracy, size and cost have in common?
+
+    python launch.py --experiment=architectures
+
+Cost: laptop (embedded digits at 32×32 pixels, nine networks × 5 seeds, each at its best of two
+learning rates) about 20 minutes on 2 cores. The gpu scale (CIFAR-10) has not been run yet.
+Expected: on so small a task all that train end within a few points of each other, over a factor of
+thousands in multiply-adds; the residual ones train best without attention.
+"""
+
+from research.config import get_config as defaults
+
+HIDDEN = {"model.hidden": (256, 256)}  # for the papers' 4096, which no digit needs
+
+
+def get_config(scale):
+    config = defaults()
+    config.experiment.baseline = "resnet20"
+    config.experiment.panels = ("test/accuracy", "test/loss", "steps_to_accuracy")
+    config.optimizer.schedule.name = "cosine"
+    config.optimizer.schedule.warmup = 0.1
+    config.optimizer.clip.kind = "global_norm"
+    if scale == "laptop":
+        config.experiment.tune.grid = (0.01, 0.05)
+        config.data.name = "digits"
+        config.data.image_size = 32
+        config.data.batch_size = 16
+        config.train.steps = 120
+        config.train.eval_every = 30
+        config.train.checkpoint_every = 60
+        config.train.log_every = 10
+        config.train.tensorboard = False
+    elif scale == "gpu":
+        config.experiment.tune.grid = (0.01, 0.03, 0.1)
+        config.data.name = "cifar10"
+        config.data.image_size = 96
+        config.data.batch_size = 128
+        config.data.augment = ("pad_crop", "flip")
+        config.optimizer.weight_decay = 5e-4
+        config.train.steps = 32_000
+        config.train.checkpoint_every = 3520
+        config.train.log_every = 88
+        config.train.eval_every = 352
+        config.experiment.target_accuracy = 0.85
+    return config
+
+
+def arms(scale):
+    """Return what each arm changes."""
+    small = {
+        "mlp": {"model.name": "mlp"},
+        "lenet": {"model.name": "lenet"},
+        "alexnet": {"model.name": "alexnet"} | HIDDEN,
+        "vgg11_bn": {"model.name": "vgg11_bn"} | HIDDEN,
+        "googlenet": {"model.name": "googlenet"},
+        "resnet20": {"model.name": "resnet20"},
+        "resnet18": {"model.name": "resnet18"},
+        "mobilenet_v1": {"model.name": "mobilenet_v1"},
+        "mobilenet_v2": {"model.name": "mobilenet_v2"},
+    }
+    if scale == "laptop":
+        return small
+    large = ("inception_v3", "inception_v4", "xception", "resnet50")
+    return small | {name: {"model.name": name} for name in large}
+
+
+scales = ("laptop", "gpu")
