@@ -3,7 +3,7 @@
     python launch.py --experiment=pooling
 
 Cost: laptop (embedded digits, LeNet, four ways to subsample × 10 seeds, each arm at its best of
-four learning rates) about 2 minutes on 2 cores. The gpu scale (CIFAR-10) has not been run yet.
+six learning rates) about 3 minutes on 2 cores. The gpu scale (CIFAR-10) has not been run yet.
 Expected: max and average are close, the sum wants a smaller learning rate; a stride alone, which
 drops three places of four, keeps fewer predictions when the image moves by one pixel.
 """
@@ -17,7 +17,7 @@ def get_config(scale):
     config = defaults()
     config.experiment.baseline = "max"
     config.experiment.panels = ("test/accuracy", "shift_consistency", "test/loss", "train/loss")
-    config.experiment.tune.grid = (0.003, 0.01, 0.03, 0.1)
+    config.experiment.tune.grid = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
     config.experiment.tune.seeds = 2
     config.model.name = "lenet"
     config.optimizer.schedule.name = "cosine"
