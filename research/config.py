@@ -46,6 +46,7 @@ def get_config() -> ConfigDict:
                 "seeds": 5,
                 "panels": ("test/accuracy", "test/loss", "steps_to_accuracy"),
                 "factors": (),  # the fields whose values the arms cross; see experiment.cross
+                "within": (),  # those at each of whose levels arms are compared separately
                 "target_accuracy": 0.95,  # validation accuracy that `steps_to_accuracy` waits for
                 # Each arm takes the point of `grid` (a value of the one field, or a tuple with a
                 # value of each) with the best validation accuracy, on average over `seeds` runs.

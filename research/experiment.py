@@ -262,6 +262,12 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
                 raise UserError(f"{name}: found {field}, which is one for all arms")
         if len({*fields}) < len(fields):
             raise UserError(f"{name}: found {', '.join(fields)}, expected each field once")
+    factors, within = config.experiment.factors, config.experiment.within
+    if within and not {*within} < {*factors}:
+        raise UserError(
+            f"experiment.within: found {', '.join(within)}, expected some, but not all, of the "
+            f"experiment.factors: {', '.join(factors)}"
+        )
     tune = config.experiment.tune
     for point in tune.grid:
         if (len(point) if isinstance(point, tuple) else 1) != len(tune.fields):

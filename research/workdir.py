@@ -21,6 +21,7 @@ FREE = (
     "experiment.arms",
     "experiment.baseline",
     "experiment.factors",
+    "experiment.within",
     "experiment.seeds",
     "experiment.panels",
     "experiment.tune",
@@ -161,6 +162,7 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
                 field: before["factors"].get(field, {}) | values
                 for field, values in study.factors().items()
             },
+            "within": list(settings.within),
             "panels": panels(study),
             "target_accuracy": settings.target_accuracy,
             "num_classes": dataset.num_classes,
@@ -171,10 +173,10 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
 
 
 def reframe(study: Study) -> None:
-    """Rewrite how experiment.json says its runs are compared: baseline, panels and factors."""
+    """Rewrite how experiment.json says its runs are compared: baseline, panels, factors."""
     record = read(study.workdir)
     frame = {"baseline": study.settings.baseline, "panels": panels(study)}
-    frame["factors"] = study.factors()
+    frame |= {"factors": study.factors(), "within": list(study.settings.within)}
     write_json(study.workdir / "experiment.json", record | frame)
 
 

@@ -313,6 +313,8 @@ def test_a_switch_that_is_not_set_has_the_models_own_value():
         ('factors = ("optimizer.learning_rate",)\n    config.experiment.tune.grid = (0.1, 0.2)',
          ["experiment.factors", "optimizer.learning_rate", "tuned"]),
         ('factors = ("train.devices",)', ["experiment.factors", "train.devices"]),
+        ('factors = ("model.hidden",)\n    config.experiment.within = ("model.hidden",)',
+         ["experiment.within", "model.hidden", "not all"]),
     ],
     ids=str,
 )  # fmt: skip

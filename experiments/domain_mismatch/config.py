@@ -21,6 +21,7 @@ def get_config(scale):
     config = defaults()
     config.experiment.baseline = "faint-none"
     config.experiment.factors = ("transfer.target_domain", "transfer.adapt")
+    config.experiment.within = ("transfer.target_domain",)
     config.experiment.panels = ("target/accuracy", "test/accuracy")
     config.model.name = "resnet"
     config.model.norm = "batch"

@@ -3,8 +3,8 @@
     python launch.py --experiment=transfer
 
 Cost: laptop (embedded digits; from all of the classes 0–4 to 10–350 examples of 5–9; a residual
-network of 8 layers, 15 arms × 8 seeds, each arm at its best of four learning rates) about 6 minutes
-on 2 cores. The gpu scale (CIFAR-10, five classes to the other five) has not been run yet.
+network of 8 layers, 15 arms × 8 seeds, each arm at its best of four learning rates) about 8 minutes
+on 2 busy cores. The gpu scale (CIFAR-10, five classes to the other five) has not been run yet.
 Expected: a large gain over training from scratch where examples are scarcest, which vanishes as
 they grow; frozen features fall behind fine-tuning once there is enough to fine-tune on.
 """

@@ -31,7 +31,7 @@ def report_again(study: Study, overrides: Mapping[str, Any]) -> None:
         UserError: nothing was run there; an override that the finished runs cannot follow, or one
             for another experiment's runs.
     """
-    frame = {"experiment.baseline", "experiment.panels", "experiment.factors"}
+    frame = {f"experiment.{name}" for name in ("baseline", "panels", "factors", "within")}
     if frame & overrides.keys() and workdirs.read(study.workdir):
         workdirs.check_owner(study)
         workdirs.reframe(study)

@@ -20,10 +20,12 @@ class Design:
     Attributes:
         factors: field → arm → its level.
         baseline: the arm that the others are compared with.
+        within: the factors of names at whose levels, too, arms are compared only with their like.
     """
 
     factors: dict[str, dict[str, Any]]
     baseline: str | None
+    within: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> "Design":
@@ -41,7 +43,8 @@ class Design:
         known = all(len(levels) == len(arms) for levels in factors.values())
         if not (factors and known and len(cells) == len(arms)):
             factors = {"arm": {arm: arm for arm in arms}}
-        return cls(factors, record.get("baseline"))
+        within = tuple(field for field in record.get("within", ()) if field in factors)
+        return cls(factors, record.get("baseline"), within)
 
     @functools.cached_property
     def arms(self) -> list[str]:
@@ -89,19 +92,25 @@ class Design:
         return self._arms.get((group, place))
 
     def reference(self, arm: str) -> str | None:
-        """What an arm is compared with: the baseline's group at the same place on the axes.
+        """What an arm is compared with: the baseline's group at the same place on the axes, and at
+        the arm's own levels of the factors `within`.
 
         Where all factors are axes there are no groups, and it is the baseline itself.
         """
         if self.base is None:
             return None
-        found = self.find(self.base, self.place(arm)) if self.names else self.baseline
+        levels = zip(self.names, self.base, self.group(arm), strict=True)
+        like = tuple(own if field in self.within else base for field, base, own in levels)
+        found = self.find(like, self.place(arm)) if self.names else self.baseline
         return None if found == arm else found
 
     @property
     def base_name(self) -> str:
         """The name of what arms are compared with."""
-        return spell(self.base) if self.names else self.baseline
+        if not self.names:
+            return self.baseline
+        levels = zip(self.names, self.base, strict=True)
+        return spell(tuple(level for field, level in levels if field not in self.within))
 
     def label(self, field: str) -> str:
         """The name of a field for a reader; the whole of it where the short one is not unique, or

@@ -144,7 +144,7 @@ def _comparison(panel: dict[str, Any], summary: dict[str, Any]) -> str:
     )
     if design.base is None:
         return f"{intervals} No baseline is among the arms, so none is compared."
-    place = " and ".join(design.label(field) for field in design.axes)
+    place = " and ".join(design.label(field) for field in (*design.within, *design.axes))
     where = f" at the same {place}" if place and design.names else ""
     test = "Fisher's exact test" if shares else "the t test of differences paired by seed"
     return (

@@ -18,7 +18,7 @@ from research.report.statistics import (
 
 _COPIED = (
     *("title", "question", "command", "seeds", "target_accuracy", "arms_changes", "tune"),
-    *("baseline", "factors"),
+    *("baseline", "factors", "within"),
 )
 
 
@@ -26,8 +26,8 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
     """Summarise a workdir as `summary.json` holds it.
 
     In each panel an arm has `n` values and their `mean`, `ci95` (Student t over seeds; None for one
-    seed) and `sd`; `difference` is to its `reference`, the baseline (in a design with axes, the
-    baseline's group at the same place), paired by seed over the seeds that both have, and None for
+    seed) and `sd`; `difference` is to its `reference`, the baseline (or what stands for it at the
+    same place: see `Design.reference`), paired by seed over the seeds that both have, and None for
     the baseline itself or when there is nothing to pair with; `p_holm` is corrected over the arms
     of the panel; `detectable` is the smallest difference that the test would have found, 4 times
     in 5. `effects`: see `research.report.effects`. A diverged run enters an accuracy at

@@ -88,3 +88,13 @@ def test_lists_and_what_is_empty_have_names():
     record = {"arms": list("abcde"), "factors": {"transfer.freeze": field, "model.depth": other}}
     design = Design.of(record)
     assert design.groups == [("none",), ("*, !head",), ("None",), ("*",)]
+
+
+def test_arms_are_compared_within_levels():
+    """Of a factor of names, as always at a place on the axes."""
+    record = {"arms": list(ARMS), "baseline": "none-none-d8", "factors": factors_of(ARMS, FIELDS)}
+    design = Design.of(record | {"within": ["model.norm"]})
+    assert design.reference("batch-identity-d20") == "batch-none-d20"
+    assert design.reference("none-identity-d8") == "none-none-d8"
+    assert design.reference("batch-none-d20") is None
+    assert design.base_name == "none" and Design.of(record).base_name == "none · none"
