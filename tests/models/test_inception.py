@@ -195,7 +195,7 @@ SHORT = {
         }
     },
     "xception": {
-        "BLOCKS": {"block1": ((8, 8), 2), "block2": ((8, 8, 8), 1), "block3": ((8, 16), 2)},
+        "BLOCKS": {"block1": ((64, 72), 2), "block2": ((72,) * 3, 1), "block3": ((72, 80), 2)},
     },
 }
 FILES = {
@@ -285,6 +285,20 @@ SWITCHES = {
         "dropout": (0.0, 0.5),
         "aux_heads": (True, False),
         "aux_dropout": (0.0, 0.7),
+        "dtype": (jnp.float32, jnp.bfloat16),
+        "param_dtype": (jnp.float32, jnp.bfloat16),
+    },
+    "inception_v3": {
+        "pool": ("max", "sum"),
+        "padding": ("same", "reflect"),
+        "aux_heads": (True, False),
+    },
+    "inception_v4": {"pool": ("max", "sum"), "padding": ("same", "reflect")},
+    "xception": {
+        "skip": ("projection", "identity", "none", "zero_init"),
+        "pool": ("max", "sum"),
+        "padding": ("same", "reflect"),
+        "use_bias": (None, False),
     },
 }
 NOT_OF_THE_OUTPUT = ("aux_heads", "aux_dropout")  # only the gradient sees them
@@ -317,9 +331,12 @@ def test_every_switch_changes_output_and_gradients(name, switch, value, against)
 
 
 def test_every_switch_is_tested():
-    elsewhere = {"num_classes", "kernel_init", "norm_momentum", "dtype", "param_dtype"}
+    elsewhere = {"num_classes", "kernel_init", "norm_momentum"}
     assert SWITCHES["googlenet"].keys() | elsewhere == set(switches_of("googlenet"))
     assert set(SWITCHES["googlenet"]["padding"]) == layers.PADDINGS.keys() - {"valid"}
+    assert set(SWITCHES["xception"]["skip"]) == set(layers.SKIPS)
+    for name, switches in SWITCHES.items():
+        assert set(switches_of(name)) <= SWITCHES["googlenet"].keys() | elsewhere | switches.keys()
 
 
 @pytest.mark.usefixtures("short")
