@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fixed_variables import fixed_variables, training_loss
 from sklearn.datasets import load_digits
 
 from research.config import UserError
@@ -52,39 +53,7 @@ def initialised(model):
     return jax.jit(model.init)(jax.random.key(0, impl="rbg"), IMAGES)
 
 
-def drawn(model, scalar=0.0, vector=1.0):
-    """Variables drawn by NumPy, the same wherever path and shape are: kernels as He's, gains
-    `vector`, but SkipInit's `scalar`, and biases small. To compile every `init` would take minutes.
-    """
-
-    def draw(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith("kernel"):
-            rng = np.random.default_rng(list(name.encode()))
-            value = rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        elif name.endswith(("scale", "var")):
-            value = np.full(leaf.shape, vector if leaf.shape else scalar)
-        elif name.endswith("bias"):
-            value = 0.1 * np.random.default_rng(list(name.encode())).normal(size=leaf.shape)
-        else:
-            value = np.zeros(leaf.shape)
-        return jnp.asarray(value, leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), IMAGES)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-def training_loss(model, variables):
-    """The mean cross-entropy on digits as a function of the parameters, and the logits."""
-
-    def loss(params):
-        (logits, _), _ = model.apply(
-            variables | {"params": params}, IMAGES, train=True, mutable=["batch_stats"]
-        )
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), LABELS[:, None], axis=-1)
-        return -chosen.mean(), logits
-
-    return loss
+drawn = partial(fixed_variables, images=IMAGES)
 
 
 @cache
@@ -97,7 +66,7 @@ def evaluated(name, **switches):
     model = create_model(name, **(TINY[name] | switches))
     variables = drawn(model)
     direction = drawn(model, scalar=1.0, vector=0.5)["params"]
-    loss = training_loss(model, variables)
+    loss = training_loss(model, variables, IMAGES, LABELS)
     _, slope, logits = jax.jvp(loss, (variables["params"],), (direction,), has_aux=True)
     return logits, slope
 
@@ -265,7 +234,7 @@ def test_every_parameter_has_a_gradient(skip):
     """With SkipInit, at first, only what is on the skips' way, and the scalars themselves."""
     model = create_model("resnet", skip=skip, **TINY["resnet"])
     variables = drawn(model)
-    gradient = jax.jit(jax.grad(training_loss(model, variables), has_aux=True))
+    gradient = jax.jit(jax.grad(training_loss(model, variables, IMAGES, LABELS), has_aux=True))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables["params"])[0]):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         in_branch = "block" in name and "skip" not in name

@@ -1,10 +1,21 @@
 """Every model by its name: parameters, shapes, switches and gradients."""
 
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from fixed_variables import fixed_variables, training_loss
+from sklearn.datasets import load_digits
 
-from research.models import MODELS, create_model
+from research.config import UserError
+from research.models import MODELS, create_model, defaults_of, layers, switches_of
+from research.models.norms import NORMS
+from research.models.pooling import POOLS
 
 # Parameters at the paper's size and number of classes: as torchvision and timm have them, or by
 # the arithmetic of the tables that the models' files begin with.
@@ -42,6 +53,195 @@ PARAMETERS = {
     "mobilenet_v1": 4_231_976,
     "mobilenet_v2": 3_504_872,
 }
+DIGITS = load_digits()
+LABELS = DIGITS.target[:4]
+
+
+class Small(NamedTuple):
+    """A model of each family, made small: the side of its images and switches that shrink it.
+
+    `impossible` has the values that switches cannot have, and the error each is. Of a model with
+    `every`, each value of a switch is tried; of the deep ones, which take long, one. `equal` are
+    values that change nothing here.
+    """
+
+    side: int
+    switches: Mapping[str, Any] = MappingProxyType({})
+    impossible: Mapping[tuple[str, Any], str] = MappingProxyType({})
+    every: bool = False
+    equal: tuple[tuple[str, Any], ...] = ()
+
+
+# Without strides there is no odd pixel to stand on either side.
+UNSTRIDED = (("padding", "same_upper"),)
+SMALL = {
+    "lenet": Small(8, {"filters": (8, 16), "hidden": (16,)}, every=True, equal=UNSTRIDED),
+    "locally_connected": Small(
+        8, {"filters": (8, 16), "hidden": (16,)}, every=True, equal=UNSTRIDED
+    ),
+    "alexnet": Small(63, {"hidden": (16,)}),
+    "alexnet_2012": Small(67, {"hidden": (16,)}, equal=UNSTRIDED),
+    "vgg11": Small(32, {"width": 8, "hidden": (16,)}, equal=UNSTRIDED),
+    "resnet18": Small(48),
+    "mobilenet_v1": Small(48, {"width_multiplier": 0.25}),
+    "mobilenet_v2": Small(
+        48,
+        {"width_multiplier": 0.25},
+        {("skip", "projection"): "'projection', .* nothing to project"},
+    ),
+}
+# The values of the switches that the models share; each is compared with the model's default.
+VALUES = {
+    "norm": NORMS,
+    "norm_groups": (4,),
+    "norm_epsilon": (1e-2,),
+    "activation": tuple(layers.ACTIVATIONS),
+    "skip": layers.SKIPS,
+    "pool": tuple(POOLS),
+    "padding": ("same", "reflect", "circular", "same_upper"),
+    "use_bias": (False,),
+    "subsample": ("stride",),
+    "dtype": (jnp.bfloat16,),
+    "param_dtype": (jnp.bfloat16,),
+}
+# What makes a switch matter.
+NEEDS = {
+    "norm_groups": {"norm": "group"},
+    "norm_epsilon": {"norm": "layer"},
+    "use_bias": {"norm": "none"},
+}
+# These change the parameters, and so the shapes.
+SIZES = {
+    "num_classes": 7,
+    "depth": 13,
+    "width": 16,
+    "hidden": (8, 8),
+    "filters": (4, 8),
+    "shared": False,
+    "width_multiplier": 0.5,
+    "separable": False,
+}
+
+
+def small(name, **switches):
+    return create_model(name, **(SMALL[name].switches | {"num_classes": 10} | switches))
+
+
+def images(name):
+    """Digits, each pixel enlarged; bright, so that not all activations are below ReLU6's 6."""
+    side = SMALL[name].side
+    pixels = np.arange(side) * 8 // side
+    bright = 16 if name == "locally_connected" else 1  # its kernels are drawn that much smaller
+    return bright * DIGITS.images[:4][:, pixels][:, :, pixels, None].astype(np.float32)
+
+
+@cache
+def evaluated(name, **switches):
+    """Logits of a small model, and the slope of its loss in one direction of parameter space.
+
+    Where the slope differs, so does the gradient. Forward mode, and not jitted: one by one, the
+    same few operations are compiled once for all values of a switch.
+    """
+    model = small(name, dropout=0.0, **switches)
+    variables = fixed_variables(model, images(name), scalar=0.5, vector=4.0)
+    loss = training_loss(model, variables, images(name), LABELS)
+    direction = variables["params"]
+    _, slope, logits = jax.jvp(loss, (variables["params"],), (direction,), has_aux=True)
+    return np.asarray(logits), float(slope)
+
+
+def sweep():
+    """Name, switch and value, what makes it matter."""
+    for name, row in SMALL.items():
+        for switch in sorted(VALUES.keys() & switches_of(name)):
+            values = [
+                value
+                for value in VALUES[switch]
+                if value != defaults_of(name)[switch]
+                and (switch, value) not in (*row.impossible, *row.equal)
+            ]
+            for value in values if row.every else values[-1:]:
+                needs = NEEDS.get(switch, {})
+                yield pytest.param(name, {switch: value}, needs, id=f"{name}-{switch}-{value}")
+
+
+@pytest.mark.parametrize(("name", "switch", "needs"), list(sweep()))
+def test_every_switch_changes_output_and_gradients(name, switch, needs):
+    logits, slope = evaluated(name, **switch, **needs)
+    logits_0, slope_0 = evaluated(name, **needs)
+    assert logits.shape == (4, 10)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all() and np.isfinite(slope)
+    assert np.max(np.abs(logits - logits_0)) > 1e-4 * np.max(np.abs(logits_0))
+    assert abs(slope - slope_0) > 1e-4 * abs(slope_0)
+
+
+@pytest.mark.parametrize("name", ["lenet", "mobilenet_v1", "mobilenet_v2", "vgg11"])
+def test_every_parameter_has_a_gradient(name):
+    model = small(name, dropout=0.0)
+    variables = fixed_variables(model, images(name), scalar=0.5)
+    loss = training_loss(model, variables, images(name), LABELS)
+    gradient, _ = jax.grad(loss, has_aux=True)(variables["params"])
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+        assert np.any(leaf != 0), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "alexnet_2012", "vgg11", "mobilenet_v2"])
+def test_dropout_is_in_training_only(name):
+    model = small(name, dropout=0.5)
+    variables = fixed_variables(model, images(name))
+    logits, _ = model.apply(variables, images(name))
+    np.testing.assert_array_equal(logits, model.apply(variables, images(name))[0])
+    dropped = [
+        model.apply(
+            variables,
+            images(name),
+            train=True,
+            rngs={"dropout": jax.random.key(i)},
+            mutable=["batch_stats"],
+        )[0][0]
+        for i in (0, 1)
+    ]
+    assert np.max(np.abs(dropped[0] - dropped[1])) > 1e-3
+
+
+IMPOSSIBLE = [(n, *case) for n, row in SMALL.items() for case in row.impossible.items()]
+
+
+@pytest.mark.parametrize(("name", "switch", "message"), IMPOSSIBLE)
+def test_an_impossible_switch_says_why(name, switch, message):
+    with pytest.raises(UserError, match=message):
+        small(name, **dict([switch]))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_size_changes_the_parameters(name):
+    """And no switch of a model is forgotten here."""
+    shape = (1, SMALL[name].side, SMALL[name].side, 1)
+    found = set(switches_of(name))
+    for switch in found & SIZES.keys():
+        assert count(small(name), shape) != count(small(name, **{switch: SIZES[switch]}), shape)
+    elsewhere = {"kernel_init", "norm_momentum", "dropout", "spatial_dropout"}
+    assert found <= VALUES.keys() | SIZES.keys() | elsewhere
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_unpadded_maps_are_smaller(name):
+    """Or, where the maps are added to skips, there must be none."""
+    model = create_model(name)
+    if hasattr(model, "skip"):
+        with pytest.raises(UserError, match=r"'valid' with model\.skip"):
+            create_model(name, padding="valid")
+        plain = create_model(name, skip="none", padding="valid")
+    else:
+        plain = create_model(name, padding="valid")
+    if name in ("resnet18", "mobilenet_v1", "mobilenet_v2"):
+        return  # nothing would be left of the paper's image
+    padded, unpadded = (shapes(m, (1, *model.input_shape))[2] for m in (model, plain))
+    last = [key for key, x in padded.items() if x.ndim == 4 and key.endswith("act")][-1]
+    assert unpadded[last].shape[1] < padded[last].shape[1]
+
+
 # The side of small images, where they cannot be of 16 pixels.
 SIDES = {"alexnet": 63, "alexnet_2012": 67, "inception_v3": 299, "inception_v4": 75}
 SIDES |= {n: 32 for n in PARAMETERS if n.startswith("vgg")}
