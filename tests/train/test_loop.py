@@ -79,7 +79,7 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert json.loads(text, parse_constant=pytest.fail) == result
     assert set(result) == {
         *("experiment", "scale", "arm", "seed", "status", "steps", "resumed_from", "metrics"),
-        *("params_digest", "wall_seconds", "compile_seconds", "parameters", "config"),
+        *("params_digest", "wall_seconds", "compile_seconds", "parameters", "macs", "config"),
         *("code", "versions", "git", "hardware"),
     }
     assert result["experiment"] == "tiny" and result["scale"] == "laptop"
@@ -91,6 +91,7 @@ def test_result_has_the_documented_fields(finished, tmp_path):
         *("test/auc", "test/ece", "best_step", "steps_to_accuracy", "clipped_fraction"),
     }
     assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert result["macs"] == 64 * 16 + 16 * 10
     assert set(result["git"]) == {"commit", "dirty"} and result["hardware"]["platform"] == "cpu"
     assert result["config"] == json.loads((tmp_path / "finished" / "config.json").read_text())
     assert len(result["params_digest"]) == 64
