@@ -1,14 +1,17 @@
 """Every experiment of the repository at every scale, shrunk, from end to end."""
 
+import dataclasses
 import json
 
 import pytest
 
 from research.commands.train import Datasets, prepare, run_study
+from research.config import override
 from research.experiment import experiments, load, resolve
 
 SHRUNK = {
     "data.name": "digits",
+    "data.normalize": "symmetric",  # digits are grey
     "data.batch_size": 8,  # transfer has arms of ten examples
     "data.eval_batch_size": 512,
     "train.steps": 2,
@@ -28,15 +31,20 @@ def test_end_to_end(name, scale, tmp_path, capsys):
     chosen = list(config.experiment.arms or arms)[:2]
     shrunk = SHRUNK | SMALL.get(config.model.name, {})
     left_alone = {field for arm in chosen for field in arms[arm]} | {*config.experiment.tune.fields}
+    shrunk = {field: value for field, value in shrunk.items() if field not in left_alone}
     study = resolve(
         name,
         scale,
-        overrides={k: v for k, v in shrunk.items() if k not in left_alone}
+        overrides=shrunk
         | {"experiment.tune.grid": config.experiment.tune.grid[:1]}
         | {"experiment.tune.seeds": 1, "experiment.baseline": chosen[0]},
         arms=chosen,
         seeds=(0,),
         workdir=str(tmp_path / "w"),
+    )
+    # Arms that others start from are not asked about: shrunk even in what they set themselves.
+    study = dataclasses.replace(
+        study, sources={arm: override(c, shrunk, "test") for arm, c in study.sources.items()}
     )
     run_study(study, None, command="test")
     for run in study.runs():
@@ -52,16 +60,15 @@ def test_end_to_end(name, scale, tmp_path, capsys):
 
 @pytest.mark.parametrize(("name", "scale"), CASES)
 def test_every_arm_can_be_built(name, scale, tmp_path):
-    """On digits, but with its own model, batch size and schedule."""
+    """On digits, all of them, but with its own model, batch size and schedule."""
     arms = list(load(name)[1].arms(scale))
-    study = resolve(
-        name,
-        scale,
-        overrides={"data.name": "digits", "data.image_size": 32},
-        arms=arms,
-        workdir=str(tmp_path / "w"),
-    )
+    study = resolve(name, scale, arms=arms, workdir=str(tmp_path / "w"))
     assert list(study.configs) == arms
+    digits = {field: SHRUNK[field] for field in ("data.name", "data.normalize")}
+    digits |= {"data.image_size": 32, "data.train_size": 0}
+    study = dataclasses.replace(
+        study, configs={arm: override(c, digits, "test") for arm, c in study.configs.items()}
+    )
     prepare(study, Datasets(None))
     assert study.title.endswith("?")
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from research.config import UserError
+from research.config import UserError, unknown
+from research.data.prepared import data_root
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,12 @@ class Files:
         return str(self.paths[index])
 
 
-def open_folder(data_dir: str | None, *, measure: bool):
-    """Open `data_dir/<class>/**/<image>`: classes in sorted order, other files ignored.
+def open_folder(data_dir: str | None, inside: str | None = None, *, measure: bool):
+    """Open `data_dir/<inside>/<class>/**/<image>`: classes in sorted order, other files ignored.
 
     Args:
-        data_dir: the folder.
+        data_dir: the folder, for a folder inside it `data_root`'s by default.
+        inside: the name of a folder in it, that of the classes; None for itself.
         measure: find the size that all images share (reads every file's header).
 
     Returns:
@@ -40,13 +42,7 @@ def open_folder(data_dir: str | None, *, measure: bool):
         UserError: no such folder, no classes, a class without images, an unreadable image, or
             sizes that differ where one was to be measured.
     """
-    if not data_dir:
-        raise UserError(
-            "--data_dir: data.name=folder needs it: a folder with a directory per class"
-        )
-    root = Path(data_dir).expanduser()
-    if not root.is_dir():
-        raise UserError(f"--data_dir: {root} is not a folder; expected one directory per class")
+    root = _folder(data_dir) if inside is None else _folder_inside(data_dir, inside)
     classes = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise UserError(f"--data_dir: {root} is empty of classes; expected one directory per class")
@@ -60,6 +56,29 @@ def open_folder(data_dir: str | None, *, measure: bool):
     height, width = _common_size(paths) if measure else (None, None)
     names = tuple(directory.name for directory in classes)
     return Files(tuple(paths), tuple(labels)), (height, width, 3), names
+
+
+def _folder(data_dir: str | None) -> Path:
+    """Return `data_dir` as the folder of classes."""
+    if not data_dir:
+        raise UserError(
+            "--data_dir: data.name=folder needs it: a folder with a directory per class"
+        )
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise UserError(f"--data_dir: {root} is not a folder; expected one directory per class")
+    return root
+
+
+def _folder_inside(data_dir: str | None, name: str) -> Path:
+    """Return the folder `name`, of classes, where prepared sets are looked for too."""
+    root = data_root(data_dir)
+    if not name or not (root / name).is_dir():
+        held = sorted(p.name for p in root.glob("*/") if not p.name.startswith("."))
+        raise unknown(
+            f"data.name: folder in {root}", f"folder/{name}", [f"folder/{each}" for each in held]
+        )
+    return root / name
 
 
 def find_images(directory: Path) -> list[Path]:

@@ -96,7 +96,7 @@ def _held(root: Path) -> str:
 def _find(name: str, root: Path) -> Path | None:
     """Find the folder of the newest prepared version of a set, or None."""
     if not re.fullmatch(r"\w+(/[\w.+-]+)?(:\d+\.\d+\.\d+)?", name):
-        raise unknown("data.name", name, ["digits", "folder", *_names(root)])
+        raise unknown("data.name", name, ["digits", "folder", "folder/<name>", *_names(root)])
     base, _, version = name.partition(":")
     versions = _versions(root / base)
     configs = [held for held in _names(root) if held.startswith(f"{base}/")]

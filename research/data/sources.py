@@ -65,7 +65,8 @@ def load_dataset(
     arrays, copies on devices) is shared with it.
 
     Args:
-        name: `digits`; `folder`, a directory per class in `data_dir`; or a TFDS set.
+        name: `digits`; a TFDS set; `folder`, a directory per class in `data_dir`; or
+            `folder/<name>`, the same in the folder `<name>` of `data_dir`, beside prepared sets.
         data_dir: folder of prepared TFDS sets (default TFDS_DATA_DIR, else
             ~/tensorflow_datasets), or the folder of images.
         image_size: resize images to this height and width, in pixels, bilinearly; 0 leaves them.
@@ -91,8 +92,11 @@ def load_dataset(
         raise UserError(f"data.image_size: found {image_size}, expected pixels, or 0 for as it is")
     domains.check("data.domain", domain)
     domains.check("transfer.target_domain", target_domain or "original")
-    if name == "folder":
-        files, shape, class_names = open_folder(data_dir, measure=not image_size)
+    kind, slash, inside = name.partition("/")
+    if kind == "folder":
+        files, shape, class_names = open_folder(
+            data_dir, inside if slash else None, measure=not image_size
+        )
         official = {"train": files}
     else:
         official, shape, class_names = open_prepared(name, data_dir)

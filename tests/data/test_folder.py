@@ -45,6 +45,25 @@ def test_reads_every_image_once_as_rgb(folder):
     assert sorted(found) == sorted(expected)
 
 
+def test_a_folder_inside_data_dir_beside_prepared_sets(folder, monkeypatch):
+    root, name = str(folder.parent), f"folder/{folder.name}"
+    inside, itself = load_dataset(name, root), load(folder)
+    assert inside.class_names == itself.class_names
+    for part in ("train", "validation", "test"):
+        for found, expected in zip(
+            getattr(inside, part).arrays(), getattr(itself, part).arrays(), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
+    assert len(load_dataset("digits", root).train) == 1257
+    monkeypatch.setenv("TFDS_DATA_DIR", root)  # as for prepared sets
+    assert len(load_dataset(name).train) == len(itself.train)
+    near = rf"data\.name.*'folder/{folder.name}s'.*did you mean 'folder/{folder.name}'"
+    with pytest.raises(UserError, match=near):
+        load_dataset(f"{name}s", root)
+    with pytest.raises(UserError, match=r"data\.name.*found 'folder/', expected one of"):
+        load_dataset("folder/", root)
+
+
 def test_palette_with_transparency(folder):
     image = Image.new("P", (8, 8))
     image.putpalette([200, 100, 50] * 256)
