@@ -25,7 +25,7 @@ OPTIMIZERS = {
 def get_config(scale):
     config = defaults()
     config.experiment.baseline = "batch-momentum"
-    config.experiment.panels = ("test/accuracy", "steps_to_accuracy", "train/loss", "diverged")
+    config.experiment.panels = ("test/accuracy", "steps_to_accuracy", "train/loss")
     config.experiment.tune.seeds = 2
     config.experiment.tune.grid = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
     config.model.name = "resnet"
