@@ -327,6 +327,11 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             f"{source}: data.train_size: found {config.data.train_size} with "
             f"data.imbalance={config.data.imbalance}, expected 0: it keeps classes even"
         )
+    if config.train.head == "regression" and config.train.class_weights != "none":
+        raise UserError(
+            f"{source}: train.class_weights: found {config.train.class_weights} with "
+            "train.head=regression, expected none: a number is of no class"
+        )
     if config.transfer.adapt != "none" and not config.transfer.target_domain:
         raise UserError(
             f"{source}: transfer.adapt: found {config.transfer.adapt} without a domain to adapt to,"

@@ -3,7 +3,7 @@
     python launch.py --experiment=regularization
 
 Cost: laptop (100 of the embedded digits, nine remedies and none × 8 seeds, each arm at its best of
-three learning rates, judged by three tuning seeds) about 6 minutes on 2 cores. The gpu scale (CIFAR-10, ResNet-20) has not been
+three learning rates) about 6 minutes on 2 cores. The gpu scale (CIFAR-10, ResNet-20) has not been
 run yet.
 Expected: augmentation closes most of the gap; dropout, decay and early stopping each a part of it.
 """
@@ -18,7 +18,6 @@ def get_config(scale):
     config.experiment.baseline = "none"
     config.experiment.panels = ("gap", "test/accuracy", "test/loss", "train_set/accuracy")
     config.experiment.tune.grid = (0.03, 0.1, 0.3)
-    config.experiment.tune.seeds = 3
     config.model.name = "resnet"
     config.optimizer.schedule.name = "cosine"
     config.optimizer.schedule.warmup = 0.05

@@ -24,7 +24,7 @@ from research.train.program import (
     variable_shapes,
 )
 from research.train.record import Run
-from research.transfer.initial import transplant
+from research.transfer.initial import check_source, transplant
 
 
 def run_study(study: Study, data_dir: str | None, command: str) -> None:
@@ -102,10 +102,11 @@ def prepare(study: Study, datasets: Datasets) -> None:
     Raises:
         UserError: a dataset, model, batch size or number of devices that cannot be.
     """
-    configs = study.sources | study.configs
+    configs, built = study.sources | study.configs, set()
     for arm, config in configs.items():
-        dataset = datasets.of(config)
         try:
+            check_source(config.init_from)
+            dataset = datasets.of(config)
             size, train_size = config.data.batch_size, len(dataset.train)
             if size > train_size:
                 raise UserError(
@@ -120,6 +121,10 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
+            shapes = (config.model, config.train.precision, dataset.image_shape)
+            if (key := (str(shapes), dataset.num_classes, config.train.head)) not in built:
+                variable_shapes(config, dataset)  # its layers may shrink the images away
+                built.add(key)
             check_transfer(config, dataset)
             if source := source_of(config):
                 transplant(

@@ -20,7 +20,7 @@ from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_step, read_variables
 from research.train.program import make_task, starting_variables, variable_shapes
 from research.train.record import facts
-from research.transfer.initial import transplant
+from research.transfer.initial import check_source, transplant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,7 @@ def open_published(data_dir: str | None, overrides: Mapping[str, Any]) -> Traine
             "transfer.replace_head: found True, but a last layer drawn afresh tells nothing of the "
             "published weights; expected --mode=train, or False"
         )
+    check_source(config.init_from)
     dataset = Datasets(data_dir).of(config)
     with jax.enable_x64(config.train.precision == "float64"):
         variables = starting_variables(config, dataset)

@@ -86,9 +86,12 @@ def create_model(name: str, /, **switches: Any) -> nn.Module:
     fixed = getattr(MODELS[name], "keywords", {})
     for switch, value in switches.items():
         if switch not in switches_of(name) and switch not in fixed:
-            why = f": {LACKS[switch]}" if switch in LACKS else ""
-            what = f"model.{switch} (model.name={name!r}{why})"
-            raise unknown(what, switch, switches_of(name))
+            if switch in LACKS:
+                raise UserError(
+                    f"model.{switch}: found {value!r}, but {name!r} takes none: {LACKS[switch]}; "
+                    f"expected switches among {', '.join(switches_of(name))}"
+                )
+            raise unknown(f"model.{switch} (model.name={name!r})", switch, switches_of(name))
         if switch in fixed and value != fixed[switch]:
             family = next(k for k, v in MODELS.items() if v is MODELS[name].func)
             raise UserError(

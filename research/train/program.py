@@ -85,6 +85,9 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         **model_switches(config),
     )
     mean, std = normalization(config.data.normalize, dataset.train)
+    fill = ()  # only an augmentation needs the mean colour, for which a split is read
+    if config.data.augment:
+        fill = tuple(channel_statistics(dataset.train)[0].tolist())
     make = Classification
     if config.transfer.adapt == "dann":
         if augment.mixes(config.data.augment):
@@ -100,7 +103,7 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         mean=mean,
         std=std,
         num_classes=dataset.num_classes,
-        fill=tuple(channel_statistics(dataset.train)[0].tolist()),
+        fill=fill or 0.0,
         augmentations=tuple(config.data.augment),
         label_smoothing=config.train.label_smoothing,
         dtype=dtype,
@@ -155,9 +158,14 @@ def check_transfer(config: ConfigDict, dataset: Dataset) -> None:
     """Check what `config.transfer` says of the model.
 
     Raises:
-        UserError: a pattern that means no parameter, nothing left to train, or no batch norm to
-            adapt.
+        UserError: a pattern that means no parameter, nothing left to train, no batch norm to adapt,
+            or a head to replace of nothing.
     """
+    if config.transfer.replace_head and not config.init_from:
+        raise UserError(
+            "transfer.replace_head: found True without init_from, expected weights whose last "
+            "layer is to be replaced"
+        )
     if config.transfer.adapt == "adabn" and "batch_stats" not in variable_shapes(config, dataset):
         raise UserError(
             f"transfer.adapt: found 'adabn' with a model ({config.model.name}) without batch norm, "

@@ -74,10 +74,14 @@ def find(source: str | Path) -> Path:
     model, _, file = rest.partition("/")
     if not path.exists() and owner and model and (name.startswith("hf:") or _on_hub(name, file)):
         path = _download(name, f"{owner}/{model}", file)
+    if name.startswith("hf:") and not path.is_file():
+        raise UserError(
+            f"init_from: found {name!r}, expected hf:owner/model or hf:owner/model/file"
+        )
     if not path.is_file():
         raise UserError(
             f"init_from: found no file {name}, expected the path of one ({', '.join(SUFFIXES)}), "
-            "or hf:owner/model on the Hugging Face hub"
+            "the directory of a finished run, arm:<name>, or hf:owner/model on the Hugging Face hub"
         )
     if path.suffix not in SUFFIXES:
         raise unknown(f"init_from: suffix of {name}", path.suffix, SUFFIXES)

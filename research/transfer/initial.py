@@ -108,6 +108,16 @@ def is_head(path: tuple[str, ...]) -> bool:
     return path[-2] == "head"
 
 
+def check_source(source: str) -> None:
+    """Check that what `init_from` names can be read, where that is a file of weights.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if source and not source.startswith("arm:") and not Path(source).is_dir():
+        load_weights(source)
+
+
 def is_run(source: str) -> bool:
     """Whether `init_from` names the directory of a run that has finished."""
     return (Path(source) / "result.json").exists()

@@ -49,7 +49,7 @@ def check(freeze: Sequence[str], rates: Sequence[tuple[str, float]], paths: Iter
     for field, patterns in (("freeze", freeze), ("rates", [pattern for pattern, _ in rates])):
         for pattern in patterns:
             if not any(matches(pattern, path) for path in paths):
-                raise unknown(f"transfer.{field}: pattern", pattern, known)
+                raise unknown(f"transfer.{field}", pattern, known)
     if paths and all(is_frozen(freeze, path) for path in paths):
         raise UserError(
             f"transfer.freeze: found {tuple(freeze)}, which leaves nothing to train, expected some "

@@ -146,8 +146,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # a damaged pickle raises whatever its opcodes come to
         raise UserError(
-            f"{path}: expected a state dict that torch.save wrote, whole; found "
-            f"{type(error).__name__}: {error}"
+            f"{path}: expected a state dict that torch.save wrote, whole; this is none, or is cut "
+            f"short or damaged ({error})"
         ) from None
 
 

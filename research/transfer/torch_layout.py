@@ -216,11 +216,12 @@ def convert(
 
 
 def misfit(name: str, problems: list[str]) -> UserError:
-    """The error that lists all `problems` of `convert`."""
-    return UserError(
-        f"the weights do not fit model.name={name!r}: {len(problems)} tensors are missing, "
-        "misshapen or too many\n" + "\n".join(problems)
-    )
+    """The error that lists all `problems` of `convert`; a long list is summed up at its end too."""
+    kinds = [line.split(":")[0].strip() for line in problems]
+    counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+    headline = f"the weights do not fit model.name={name!r}: of its tensors {', '.join(counts)}"
+    lines = [headline, *problems, *([headline] if len(problems) > 20 else [])]
+    return UserError("\n".join(lines))
 
 
 def overlay(fresh: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,6 +230,11 @@ def overlay(fresh: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str,
 
 
 def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    if not (isinstance(state_dict, Mapping) and all(isinstance(key, str) for key in state_dict)):
+        raise UserError(
+            f"from_torch: found a {type(state_dict).__name__}, expected a mapping of names to "
+            "arrays, as load_weights(path) returns"
+        )
     prefix = "module."  # torch.nn.DataParallel's
     wrapped = state_dict and all(key.startswith(prefix) for key in state_dict)
     return {key.removeprefix(prefix) if wrapped else key: v for key, v in state_dict.items()}
@@ -236,17 +242,24 @@ def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
 
 def _nearest(name: str, shape: tuple[int, ...], among: Mapping[str, tuple[int, ...]]) -> str:
     """Return `; nearest: x.weight [2, 3]` of the tensors (name → shape) that have the same last
-    name: the only one of the same shape, or else the one whose layer has the most similar name.
+    name and as many axes: the only one of the same shape, or else the one whose layer has the most
+    similar name; of all of the same shape where that is none, the one with the most similar name.
     """
     layer, _, leaf = name.rpartition(".")
-    alike = [other for other in among if other.rpartition(".")[2] == leaf]
-    same = [other for other in alike if among[other] == shape]
-    if len(same) != 1:
-        layers = tuple(other.rpartition(".")[0] for other in alike)
-        same = [f"{near}.{leaf}" for near in _similar(layer, layers)]
-    return f"; nearest: {same[0]} {list(among[same[0]])}" if same else ""
+    same = [other for other, its in among.items() if its == shape]
+    alike = [other for other in same if other.rpartition(".")[2] == leaf]
+    if len(alike) != 1:
+        ranked = [
+            other
+            for other, its in among.items()
+            if other.rpartition(".")[2] == leaf and len(its) == len(shape)
+        ]
+        layers = tuple(other.rpartition(".")[0] for other in ranked)
+        alike = [f"{near}.{leaf}" for near in _similar(layer, layers)]
+    alike = alike or _similar(name, tuple(same))
+    return f"; nearest: {alike[0]} {list(among[alike[0]])}" if alike else ""
 
 
 @functools.lru_cache(maxsize=4096)
 def _similar(name: str, names: tuple[str, ...]) -> list[str]:
-    return difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return difflib.get_close_matches(name, names, n=1, cutoff=0.6)

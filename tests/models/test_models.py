@@ -361,7 +361,7 @@ def test_any_channels_and_sizes():
         ("resnet18", {"depth": 20}, r"'resnet18' fixes it at 18; .*'resnet_imagenet'"),
         ("resnet_imagenet", {"depth": 20}, r"expected one of 18, 34, 50, .*nearest: 18"),
         ("resnet20", {"depth": 32}, r"model.depth: found 32, but .*'resnet20' fixes it at 20"),
-        ("mlp", {"skip": "none"}, r"model.skip \(model.name='mlp': it has no residual branches"),
+        ("mlp", {"skip": "none"}, r"model.skip: found 'none', but 'mlp' takes none: it has no res"),
         ("mlp", {"norm": "instance"}, r"model.norm: found 'instance'"),
         ("mlp", {"hidden": 64}, r"model.hidden: found 64, expected widths"),
         ("mlp", {"hidden": (64, -1)}, r"model.hidden: found -1"),

@@ -44,9 +44,9 @@ def test_the_last_pattern_counts(paths):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"transfer.freeze": ("steam",)}, "transfer.freeze: pattern: found 'steam'.*'stem'"),
+        ({"transfer.freeze": ("steam",)}, "transfer.freeze: found 'steam'.*'stem'"),
         ({"transfer.freeze": ("*", "!haed")}, "'!haed'.*did you mean 'head'"),
-        ({"transfer.rates": (("stage4*", 0.1),)}, "transfer.rates: pattern: found 'stage4.*'"),
+        ({"transfer.rates": (("stage4*", 0.1),)}, "transfer.rates: found 'stage4.*'"),
         ({"transfer.freeze": ("*",)}, "leaves nothing to train"),
     ],
 )

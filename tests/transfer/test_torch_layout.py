@@ -129,7 +129,7 @@ def test_all_that_does_not_fit_is_one_error(weights):
         from_torch("resnet", broken(weights), **SMALL)
     text = str(raised.value)
     for line in (
-        "the weights do not fit model.name='resnet': 5 tensors are missing, misshapen or too many",
+        "do not fit model.name='resnet': of its tensors 2 missing, 1 misshapen, 2 too many",
         "missing: layer1.0.conv1.weight [4, 4, 3, 3]; nearest: layer1.0.conv0.weight [4, 4, 3, 3]",
         "missing: bn1.running_mean [4]",
         "misshapen: linear.weight: found [7, 16], expected [10, 16]",
@@ -138,6 +138,24 @@ def test_all_that_does_not_fit_is_one_error(weights):
     ):
         assert line in text
     assert len(text.splitlines()) == 6
+
+
+def test_a_misspelt_tensor_has_a_nearest_name(weights):
+    """Also where its last name is the misspelt one, and without a word where nothing is near."""
+    weights["conv1.weigth"] = weights.pop("conv1.weight")
+    weights["gamma"] = np.zeros((9, 9), np.float32)
+    with pytest.raises(UserError) as raised:
+        from_torch("resnet", weights, **SMALL)
+    lines = str(raised.value).splitlines()
+    assert "  missing: conv1.weight [4, 3, 3, 3]; nearest: conv1.weigth [4, 3, 3, 3]" in lines
+    assert "  too many: conv1.weigth [4, 3, 3, 3]; nearest: conv1.weight [4, 3, 3, 3]" in lines
+    assert "  too many: gamma [9, 9]" in lines
+
+
+@pytest.mark.parametrize("found", ["resnet20.pth", [1], {1: np.zeros(3)}])
+def test_what_is_no_state_dict_is_refused(found):
+    with pytest.raises(UserError, match="from_torch: found a .*, expected a mapping of names"):
+        from_torch("resnet", found, **SMALL)
 
 
 def test_not_strict_loads_what_fits_and_names_the_rest(weights, variables):
