@@ -154,7 +154,7 @@ def test_a_misspelt_tensor_has_a_nearest_name(weights):
 
 @pytest.mark.parametrize("found", ["resnet20.pth", [1], {1: np.zeros(3)}])
 def test_what_is_no_state_dict_is_refused(found):
-    with pytest.raises(UserError, match="from_torch: found a .*, expected a mapping of names"):
+    with pytest.raises(UserError, match=r"from_torch: found a .*, expected a mapping of names"):
         from_torch("resnet", found, **SMALL)
 
 
