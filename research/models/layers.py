@@ -168,21 +168,12 @@ class Layers:
         elif isinstance(padding, int):
             padding = (padding, padding)
         sides = self.sides(x, size, strides, padding, dilation)
-        window_output(x.shape[1:3], size, strides, sides, dilation, name=name)
-        if self.padding in ("reflect", "circular") and any(padding):
-            for n, p in zip(x.shape[1:3], padding, strict=True):
-                if p > n - (self.padding == "reflect"):
-                    raise UserError(
-                        f"model.padding: found {self.padding!r}, but layer {name!r} pads {p} "
-                        f"pixels to a map of {n}; expected larger images, or 'same'"
-                    )
-            x = jnp.pad(x, ((0, 0), *sides, (0, 0)), mode=PADDINGS[self.padding])
-            sides = ((0, 0), (0, 0))
-        return (nn.Conv if shared else nn.ConvLocal)(
+        around = self.padding in ("reflect", "circular") and any(padding)
+        convolve = (nn.Conv if shared else nn.ConvLocal)(
             features,
             size,
             strides,
-            padding=sides,
+            padding=((0, 0), (0, 0)) if around else sides,
             kernel_dilation=dilation,
             feature_group_count=groups,
             use_bias=self.bias(normed),
@@ -190,7 +181,18 @@ class Layers:
             dtype=self.dtype,
             param_dtype=self.param_dtype,
             name=name,
-        )(x)
+        )
+        name = "/".join(convolve.path)
+        window_output(x.shape[1:3], size, strides, sides, dilation, name=name)
+        if around:
+            for n, p in zip(x.shape[1:3], padding, strict=True):
+                if p > n - (self.padding == "reflect"):
+                    raise UserError(
+                        f"model.padding: found {self.padding!r}, but layer {name!r} pads {p} "
+                        f"pixels to a map of {n}; expected larger images, or 'same'"
+                    )
+            x = jnp.pad(x, ((0, 0), *sides, (0, 0)), mode=PADDINGS[self.padding])
+        return convolve(x)
 
     def dense(self, x: Array, features: int, *, name: str, normed: bool = True) -> Array:
         """A fully connected layer, `normed` where the norm follows: [N, D] → [N, features]."""

@@ -375,7 +375,7 @@ def test_create_model_refuses(name, switches, message):
 
 def test_inputs_that_cannot_be():
     plain = create_model("resnet", depth=8, skip="none", padding="valid")
-    with pytest.raises(UserError, match=r"'conv1' cannot be.* on a map of 1×1 leaves .*= 0 pixel"):
+    with pytest.raises(UserError, match=r"'stage3_block1/conv1' cannot.* 1×1 leaves .*= 0 pixel"):
         jax.eval_shape(plain.init, jax.random.key(0), jnp.zeros((1, 14, 14, 1)))
     with pytest.raises(UserError, match=r"found inputs of shape \(1, 64\)"):
         create_model("resnet").init(jax.random.key(0), jnp.zeros((1, 64)))

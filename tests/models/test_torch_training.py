@@ -10,10 +10,12 @@ from research.models import create_model
 from research.transfer import from_torch, to_torch
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("name", MODELS)
 def test_loss_gradients_and_running_means_are_torchs(name):
-    side, switches = MODELS[name]
-    model, x = create_model(name, **switches), images(side).transpose(0, 2, 3, 1)
+    """Of the loss of all heads, auxiliary ones too."""
+    *draw, switches = MODELS[name]
+    model, x = create_model(name, **switches), images(*draw).transpose(0, 2, 3, 1)
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     layout = to_torch(name, jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes), **switches)
     state = {key: refill(key, a.shape) for key, a in layout.items() if "num_batches" not in key}
@@ -22,11 +24,13 @@ def test_loss_gradients_and_running_means_are_torchs(name):
     @jax.jit
     def step(params):
         def loss(params):
-            (logits, _), updates = model.apply(
+            (logits, endpoints), updates = model.apply(
                 variables | {"params": params}, x, train=True, mutable=["batch_stats"]
             )
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
-            return losses.mean(), updates
+            heads = [(1.0, logits)] + [(w, endpoints[k]) for k, w in model.aux_weights.items()]
+            cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+            losses = [w * cross_entropy(head, LABELS[: len(x)]).mean() for w, head in heads]
+            return sum(losses), updates
 
         return jax.value_and_grad(loss, has_aux=True)(params)
 
