@@ -125,6 +125,9 @@ class _Walk:
     def __init__(self, sizes: dict[str, int], image: tuple[int, ...]):
         """Of a model whose modules have `sizes` parameters, and of images of so many pixels."""
         self._sizes, self._image = sizes, image
+        self._outer = {  # modules around those with parameters
+            name[:i] for name in sizes for i, letter in enumerate(name) if letter == "/"
+        }
         self._layers: dict[str, Layer] = {}
 
     def run(self, jaxpr: Any, arguments: list[_Value], around: str) -> list[_Value]:
@@ -185,8 +188,7 @@ class _Walk:
         """The module around `path` that has parameters of its own and no modules with some."""
         while path and path not in self._sizes:
             path = path.rpartition("/")[0]
-        nested = any(other.startswith(f"{path}/") for other in self._sizes)
-        return path if path and not nested else None
+        return path if path and path not in self._outer else None
 
     def _pooling(self, eqn: Any, operands: list[_Value]) -> str | None:
         """What kind of pooling an equation is, if any."""
