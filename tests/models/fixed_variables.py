@@ -44,7 +44,8 @@ def training_loss(model, variables, images, labels):
         (logits, endpoints), _ = model.apply(
             variables | {"params": params}, images, train=True, mutable=["batch_stats"]
         )
-        auxiliary = [w * cross_entropy(endpoints[k]) for k, w in model.aux_weights.items()]
+        heads = {k: w for k, w in model.aux_weights.items() if k in endpoints}
+        auxiliary = [w * cross_entropy(endpoints[k]) for k, w in heads.items()]
         return sum(auxiliary, cross_entropy(logits)), logits
 
     return loss
