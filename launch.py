@@ -87,8 +87,7 @@ def main(argv: list[str]) -> None:
     elif _MODE.value == "train":
         from research.commands.train import run_study
 
-        command = shlex.join(["python", "launch.py", *sys.argv[1:]])
-        run_study(study, _DATA_DIR.value, command)
+        run_study(study, _DATA_DIR.value, recorded(sys.argv[1:]))
     elif _MODE.value == "evaluate":
         from research.commands.evaluate import evaluate_study
 
@@ -105,6 +104,15 @@ def main(argv: list[str]) -> None:
         from research.commands.report import publish_results
 
         publish_results(study, _EXPERIMENT.value)
+
+
+def recorded(arguments: list[str]) -> str:
+    """The command line as a page shows it: where the data lie is each machine's own affair."""
+    here = ("--data_dir=", "-data_dir=")
+    words = [
+        "--data_dir=$TFDS_DATA_DIR" if a.startswith(here) else shlex.quote(a) for a in arguments
+    ]
+    return " ".join(["python launch.py", *words])
 
 
 def use_trained(overrides: dict) -> None:

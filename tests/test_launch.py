@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import launch as launcher
+
 ROOT = Path(__file__).resolve().parent.parent
 QUESTION = '''
 """Does width matter?"""
@@ -234,3 +236,12 @@ def test_an_error_in_one_run_ends_the_others_with_one_message(tmp_path, width):
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1 and "seed_0" in done.stderr, done.stderr
     assert not (tmp_path / "w" / "narrow" / "seed_0" / "result.json").exists()
+
+
+def test_the_recorded_command_names_no_folder_of_data():
+    given = ["--experiment=flowers", "--data_dir=/data/my sets", "--config.data.augment=('flip',)"]
+    command = launcher.recorded(given)
+    assert command == (
+        "python launch.py --experiment=flowers --data_dir=$TFDS_DATA_DIR "
+        """'--config.data.augment=('"'"'flip'"'"',)'"""
+    )
