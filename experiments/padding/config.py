@@ -39,6 +39,7 @@ def get_config(scale):
         config.train.tensorboard = False
     elif scale == "gpu":
         config.data.name = "cifar10"
+        config.data.image_size = 32
         config.data.batch_size = 128
         config.data.augment = ("pad_crop", "flip")
         config.train.steps = 16_000

@@ -251,7 +251,7 @@ def test_smallest_images(name, side):
         ("xception", {"padding": "valid"}, "model.skip='projection', but a branch"),
         ("inception_v3", {"aux_heads": 1}, "model.aux_heads: found 1, expected True or False"),
         ("googlenet", {"aux_dropout": 1.0}, "model.aux_dropout: found 1.0, expected a share"),
-        ("inception_v4", {"aux_heads": True}, "'inception_v4': it has no auxiliary classifiers"),
+        ("inception_v4", {"aux_heads": True}, "it has no auxiliary classifiers"),
         ("inception_v4", {"skip": "none"}, "it has no residual branches"),
     ],
 )
