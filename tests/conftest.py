@@ -19,6 +19,7 @@ import pytest  # noqa: E402
 from research.config import get_config, override  # noqa: E402
 from research.data.sources import load_dataset  # noqa: E402
 from research.distributed.mesh import data_mesh  # noqa: E402
+from research.train import program  # noqa: E402
 from research.train.loop import train  # noqa: E402
 from research.train.record import Run  # noqa: E402
 
@@ -31,6 +32,16 @@ TINY = {
     "train.eval_every": 2,
     "train.tensorboard": False,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """Forget what a file's tests compiled: some ten thousand programs in one process end in a
+    segmentation fault, for each takes some of its memory maps, which the system counts.
+    """
+    yield
+    program._programs.clear()
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
