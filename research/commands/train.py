@@ -102,7 +102,16 @@ def prepare(study: Study, datasets: Datasets) -> None:
     Raises:
         UserError: a dataset, model, batch size or number of devices that cannot be.
     """
-    configs, built = study.sources | study.configs, set()
+    configs, known = study.sources | study.configs, {}
+
+    def shapes_of(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
+        """Of the model's variables, traced once for all arms that share them."""
+        seen = (dataset.image_shape, dataset.num_classes, config.train.head)
+        key = str((config.model, config.train.precision, *seen))
+        if key not in known:
+            known[key] = variable_shapes(config, dataset)
+        return known[key]
+
     for arm, config in configs.items():
         try:
             check_source(config.init_from)
@@ -121,20 +130,17 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
-            shapes = (config.model, config.train.precision, dataset.image_shape)
-            if (key := (str(shapes), dataset.num_classes, config.train.head)) not in built:
-                variable_shapes(config, dataset)  # its layers may shrink the images away
-                built.add(key)
-            check_transfer(config, dataset)
+            shapes = shapes_of(config, dataset)  # its layers may shrink the images away
+            check_transfer(config, shapes)
             if source := source_of(config):
                 transplant(
-                    variable_shapes(config, dataset),
-                    variable_shapes(configs[source], datasets.of(configs[source])),
+                    shapes,
+                    shapes_of(configs[source], datasets.of(configs[source])),
                     f"init_from={config.init_from}",
                     replace_head=config.transfer.replace_head,
                 )
             elif config.init_from:
-                starting_variables(config, dataset)
+                starting_variables(config, dataset, shapes)
         except UserError as error:
             raise UserError(f"arm {arm}: {error}") from None
 

@@ -85,7 +85,7 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         **model_switches(config),
     )
     mean, std = normalization(config.data.normalize, dataset.train)
-    fill = ()  # only an augmentation needs the mean colour, for which a split is read
+    fill = 0.0  # only an augmentation needs the mean colour, for which a split is read
     if config.data.augment:
         fill = tuple(channel_statistics(dataset.train)[0].tolist())
     make = Classification
@@ -103,7 +103,7 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
         mean=mean,
         std=std,
         num_classes=dataset.num_classes,
-        fill=fill or 0.0,
+        fill=fill,
         augmentations=tuple(config.data.augment),
         label_smoothing=config.train.label_smoothing,
         dtype=dtype,
@@ -154,8 +154,8 @@ def variable_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
     return of_model(jax.eval_shape(task.init, jax.random.key(0), batch_shapes(dataset, 1)))
 
 
-def check_transfer(config: ConfigDict, dataset: Dataset) -> None:
-    """Check what `config.transfer` says of the model.
+def check_transfer(config: ConfigDict, shapes: dict[str, Any]) -> None:
+    """Check what `config.transfer` says of the model, whose variables have these `shapes`.
 
     Raises:
         UserError: a pattern that means no parameter, nothing left to train, no batch norm to adapt,
@@ -166,14 +166,13 @@ def check_transfer(config: ConfigDict, dataset: Dataset) -> None:
             "transfer.replace_head: found True without init_from, expected weights whose last "
             "layer is to be replaced"
         )
-    if config.transfer.adapt == "adabn" and "batch_stats" not in variable_shapes(config, dataset):
+    if config.transfer.adapt == "adabn" and "batch_stats" not in shapes:
         raise UserError(
             f"transfer.adapt: found 'adabn' with a model ({config.model.name}) without batch norm, "
             "expected one with it: model.norm='batch'"
         )
     if config.transfer.freeze or config.transfer.rates:
-        params = flatten(variable_shapes(config, dataset)["params"])
-        paths = [path.replace(".", "/") for path in params]
+        paths = [path.replace(".", "/") for path in flatten(shapes["params"])]
         patterns.check(config.transfer.freeze, config.transfer.rates, paths)
 
 

@@ -9,7 +9,7 @@ from research.config import UserError, override, validate
 from research.data.feed import evaluation_batches
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding
-from research.train.program import batch_shapes, check_transfer, make_task
+from research.train.program import batch_shapes, check_transfer, make_task, variable_shapes
 from research.transfer.batch_norm import adapt_batch_norm
 
 MLP = {"model.hidden": (8, 6), "model.norm": "batch", "model.dropout": 0.5}
@@ -101,4 +101,4 @@ def test_adaptation_needs_a_target(tiny, adapt):
 def test_adabn_needs_batch_norm(tiny, digits):
     config = tiny({"transfer.adapt": "adabn", "transfer.target_domain": "faint"})
     with pytest.raises(UserError, match=r"'adabn' .* without batch norm"):
-        check_transfer(config, digits)
+        check_transfer(config, variable_shapes(config, digits))

@@ -52,7 +52,8 @@ def test_the_last_pattern_counts(paths):
 )
 def test_patterns_that_cannot_be(tiny, digits, changes, words):
     with pytest.raises(UserError, match=words):
-        check_transfer(tiny(RESNET | changes), digits)
+        config = tiny(RESNET | changes)
+        check_transfer(config, variable_shapes(config, digits))
 
 
 @pytest.mark.parametrize("rates", [("stem", 0.1), (("stem", 0),), (("stem", "slow"),), (3,)])
