@@ -121,7 +121,9 @@ def contact_sheet(
 
     rows, across = len(images), min(ACROSS, len(blocks))
     lines = math.ceil(len(blocks) / across)
-    left, between, above = 1.8, 0.4, 1.15  # in tiles
+    settings = [textwrap.fill(block.settings, 12 * DRAWS) for block in blocks]
+    caption = 0.08 + 0.2 * max(text.count("\n") + 1 for text in settings)  # in tiles, as these are
+    left, between, above = 1.8, 0.4, 0.67 + caption
     width = left + 1 + across * (DRAWS + between) + 0.2
     height = 1 + lines * (rows + above) + 0.2
     with matplotlib.rc_context(STYLE):
@@ -136,15 +138,15 @@ def contact_sheet(
         axis.text(left, 0.95, legend, fontsize=7, color="0.35", va="center")
         for line in range(lines):
             top = 1 + line * (rows + above) + above
-            axis.text(left, top - 0.46, "original", fontsize=7.5, va="top")
+            axis.text(left, top - caption, "original", fontsize=7.5, va="top")
             for row, text in enumerate(classes):
                 axis.text(left - 0.15, top + row + 0.5, text, fontsize=7.5, ha="right", va="center")
             _show(axis, images[None], left, top)
             for column, block in enumerate(blocks[line * across : (line + 1) * across]):
                 x = left + 1 + between + column * (DRAWS + between)
-                settings = textwrap.fill(block.settings, 12 * DRAWS)
-                axis.text(x, top - 0.55, block.name, fontsize=8.5, weight="bold", va="bottom")
-                axis.text(x, top - 0.48, settings, fontsize=6, color="0.35", va="top")
+                text, y = settings[line * across + column], top - caption
+                axis.text(x, y - 0.07, block.name, fontsize=8.5, weight="bold", va="bottom")
+                axis.text(x, y, text, fontsize=6, color="0.35", va="top")
                 _show(axis, block.images, x, top)
                 if block.own is not None:
                     _shares(axis, block.own, x, top)
