@@ -35,7 +35,7 @@ def test_a_sheet_shows_each_alone_and_then_all_in_order(shown, digits, capsys):
     declared = ("rotate(degrees=30)", "mixup(p=0.9)")
     name, images, classes, blocks, path = shown({"data.augment": declared})
     assert name == "digits" and len(set(classes)) == IMAGES
-    by_class = {str(label): digits.train.read(range(20))[1].tolist().index(label) for label in
+    by_class = {str(label): digits.train.read(range(20))["label"].tolist().index(label) for label in
                 map(int, classes)}  # fmt: skip
     for image, label in zip(images, classes, strict=True):
         np.testing.assert_allclose(image * 255, digits.train[by_class[label]]["image"], atol=1e-4)
@@ -72,7 +72,7 @@ def test_without_any_declared_all_that_fit_the_images_are_shown(shown, monkeypat
 def test_examples_of_few_classes(digits):
     import dataclasses
 
-    images, labels = examples(dataclasses.replace(digits, num_classes=2))
+    images, labels = examples(dataclasses.replace(digits, class_names=("0", "1")))
     assert len(images) == len(labels) == 2 and images.max() <= 1
 
 

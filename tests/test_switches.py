@@ -189,7 +189,7 @@ def test_model(tiny, digits, mesh, field):
 def dataset_of(tmp_path_factory, digits):
     """The dataset of a config; `folder` holds some digits, upside down."""
     root = tmp_path_factory.mktemp("folder")
-    images, labels = digits.train.arrays()
+    images, labels = digits.train.arrays().values()
     for i in range(200):
         path = root / str(labels[i]) / f"{i}.png"
         path.parent.mkdir(exist_ok=True)

@@ -106,7 +106,7 @@ def prepare(study: Study, datasets: Datasets) -> None:
 
     def shapes_of(config: ConfigDict, dataset: Dataset) -> dict[str, Any]:
         """Of the model's variables, traced once for all arms that share them."""
-        seen = (dataset.image_shape, dataset.num_classes, config.train.head)
+        seen = (dataset.train.spec, dataset.num_classes, config.train.head)
         key = str((config.model, config.train.precision, *seen))
         if key not in known:
             known[key] = variable_shapes(config, dataset)
@@ -120,7 +120,7 @@ def prepare(study: Study, datasets: Datasets) -> None:
             if size > train_size:
                 raise UserError(
                     f"data.batch_size: found {size}, expected at most the {train_size} training "
-                    f"images of {dataset.name}"
+                    f"examples of {dataset.name}"
                 )
             devices = lanes(config.train.devices)[0].size
             for name in ("batch_size", "eval_batch_size"):

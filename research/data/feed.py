@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from research.config import UserError, unknown
 from research.data.split import Split
+from research.data.stream import Stream
 
 KINDS = ("auto", "resident", "streaming")
 RESIDENT_BYTES = 2**30  # the largest split that `auto` keeps on the device
@@ -82,8 +83,9 @@ def make_feed(
         start: the first step to deliver.
 
     Returns:
-        A generator of `{"image": uint8[B, H, W, C], "label": int32[B], "mask": float32[B]}`, the
-        mask all ones. `close()` ends its threads and processes.
+        A generator of dicts: the arrays that the split's `spec` names, [B, ...] each, and `mask`,
+        float32[B], all ones. `close()` ends its threads and processes. A `Stream` is not shuffled:
+        its batches follow each other in the text.
 
     Raises:
         UserError: an unknown kind, or a batch size that is larger than the split or does not
@@ -94,7 +96,11 @@ def make_feed(
             f"data.batch_size: found {batch_size}, expected 1 to {len(split)}, the number of "
             f"examples {split.name} has to train on"
         )
-    choose = functools.partial(batch_indices, size=len(split), batch_size=batch_size, seed=seed)
+    if isinstance(split, Stream):
+        split = split.rows(batch_size, whole=False)
+        choose = functools.partial(_round, size=len(split), batch_size=batch_size)
+    else:
+        choose = functools.partial(batch_indices, size=len(split), batch_size=batch_size, seed=seed)
     return _feed(split, choose, start, None, kind, batch_size, sharding, workers)
 
 
@@ -103,13 +109,16 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Yield every example exactly once, in order, as batches like those of `make_feed`.
 
-    The last batch is filled up with zeros, whose mask is 0.
+    The last batch is filled up with zeros, whose mask is 0. Of a `Stream` every token is a target
+    once, in `batch_size` streams side by side: a model begins each of them without the text before.
 
     Raises:
         UserError: an unknown kind, or a batch size that does not divide over the devices.
     """
     if batch_size < 1:
         raise UserError(f"data.batch_size: found {batch_size}, expected at least 1")
+    if isinstance(split, Stream):
+        split = split.rows(batch_size, whole=True)
     choose = functools.partial(_in_order, size=len(split), batch_size=batch_size)
     steps = -(-len(split) // batch_size)
     return _feed(split, choose, 0, steps, kind, batch_size, sharding, workers)
@@ -124,6 +133,11 @@ def _in_order(step: int, *, size: int, batch_size: int) -> np.ndarray:
     """Return the examples of an evaluation batch: int64[batch_size], -1 past the end."""
     indices = np.arange(step * batch_size, (step + 1) * batch_size)
     return np.where(indices < size, indices, -1)
+
+
+def _round(step: int, *, size: int, batch_size: int) -> np.ndarray:
+    """Return the rows of a training batch of streams, which begin anew after their last chunk."""
+    return (step * batch_size + np.arange(batch_size)) % size
 
 
 def _feed(
@@ -192,30 +206,31 @@ def _resident(
     if isinstance(sharding, NamedSharding):
         everywhere = NamedSharding(sharding.mesh, PartitionSpec())
 
-    def upload() -> tuple[jax.Array, jax.Array]:
-        return tuple(
-            jax.make_array_from_process_local_data(everywhere, array, array.shape)
-            for array in split.arrays()
-        )
+    def upload() -> Batch:
+        return {
+            name: jax.make_array_from_process_local_data(everywhere, array, array.shape)
+            for name, array in split.arrays().items()
+        }
 
-    images, labels = split.remember(("resident", everywhere), upload)
+    arrays = split.remember(("resident", everywhere), upload)
     gather = _gather(sharding)
     for step in itertools.count(start) if stop is None else range(start, stop):
-        yield gather(images, labels, place_indices(step))
+        yield gather(arrays, place_indices(step))
 
 
 @functools.lru_cache(maxsize=32)
 def _gather(sharding: Sharding) -> Callable[..., Batch]:
     """Compile the choice of rows; an index of -1 gives zeros, masked."""
 
-    def gather(images, labels, indices):
+    def gather(arrays, indices):
         real = indices >= 0
         rows = jnp.maximum(indices, 0)
-        return {
-            "image": jnp.where(real[:, None, None, None], images[rows], 0),
-            "label": jnp.where(real, labels[rows], 0),
-            "mask": real.astype(jnp.float32),
-        }
+
+        def choose(array):
+            chosen = real.reshape(-1, *[1] * (array.ndim - 1))
+            return jnp.where(chosen, array[rows], jnp.zeros((), array.dtype))
+
+        return jax.tree.map(choose, arrays) | {"mask": real.astype(jnp.float32)}
 
     return jax.jit(gather, out_shardings=sharding)
 
@@ -234,10 +249,13 @@ def _streaming(
     def decode(step: int) -> dict[str, np.ndarray]:
         indices = local_indices(step)
         real = indices >= 0
-        images = np.zeros((len(indices), *split.image_shape), np.uint8)
-        labels = np.zeros(len(indices), np.int32)
-        images[real], labels[real] = split.read(indices[real])
-        return {"image": images, "label": labels, "mask": real.astype(np.float32)}
+        batch = {
+            name: np.zeros((len(indices), *shape), dtype)
+            for name, (shape, dtype) in split.spec.items()
+        }
+        for name, array in split.read(indices[real]).items():
+            batch[name][real] = array
+        return batch | {"mask": real.astype(np.float32)}
 
     endless = start + 2**40  # steps: Grain counts in a fixed width
     batches = (

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from research.config import UserError, unknown
-from research.data.split import MODES
+from research.data.images import MODES
 
 FORMAT = "array_record"  # the TFDS file format with random access
 _preparing = threading.Lock()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.config import UserError, unknown
-from research.data.split import Split
+from research.data.images import Images
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation, red green blue
 NORMALIZATIONS = ("dataset", "mean", "unit", "symmetric", "imagenet")
@@ -28,7 +28,7 @@ def normalize(images: jax.Array, mean, std, dtype=jnp.float32) -> jax.Array:
     return ((images - jnp.asarray(mean)) / jnp.asarray(std)).astype(dtype)
 
 
-def normalization(name: str, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(name: str, split: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and the deviation per channel by which `normalize` does what `name` says.
 
     Args:
@@ -59,7 +59,7 @@ def normalization(name: str, split: Split) -> tuple[tuple[float, ...], tuple[flo
     return IMAGENET
 
 
-def channel_statistics(split: Split, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(split: Images, limit: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation per channel, float32[C] each, where 255 counts as 1.
 
     Taken over the split, or over `limit` evenly spaced examples of a larger one. A constant channel
@@ -68,7 +68,7 @@ def channel_statistics(split: Split, limit: int = 10_000) -> tuple[np.ndarray, n
 
     def measure():
         positions = np.linspace(0, len(split) - 1, min(len(split), limit)).astype(int)
-        images = split.read(positions)[0] if len(split) > limit else split.arrays()[0]
+        images = (split.read(positions) if len(split) > limit else split.arrays())["image"]
         pixels = images.reshape(-1, images.shape[-1])
         # Exact integer sums: the same bits in whatever order NumPy adds.
         total = pixels.sum(0, dtype=np.int64)

@@ -5,7 +5,6 @@ dataset.train[0]  # {"image": uint8[8, 8, 1], "label": int}
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,36 +12,10 @@ import numpy as np
 from research.config import UserError
 from research.data import domain as domains
 from research.data import subset
+from research.data.dataset import Dataset, carve
 from research.data.folder import open_folder
+from research.data.images import Images
 from research.data.prepared import open_prepared
-from research.data.split import Split
-
-SPLIT_SEED = 0  # of the permutation that carves splits: never a run's seed
-
-
-@dataclasses.dataclass(frozen=True)
-class Dataset:
-    """An image-classification set.
-
-    Attributes:
-        name: as in `data.name`.
-        image_shape: (H, W, C) of every image; images are uint8.
-        num_classes: labels lie in [0, num_classes).
-        class_names: the name of each label.
-        train: what models are fitted to.
-        validation: what choices are made on (learning rate, best checkpoint).
-        test: what is looked at once.
-        target: the same set in the domain that models are to be adapted to, where there is one.
-    """
-
-    name: str
-    image_shape: tuple[int, int, int]
-    num_classes: int
-    class_names: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-    target: "Dataset | None" = None
 
 
 def load_dataset(
@@ -111,8 +84,8 @@ def load_dataset(
             "data.image_size=224"
         )
 
-    def split(source, indices) -> Split:
-        whole = Split(name, source, indices, (height, width, channels), len(class_names), domain)
+    def split(source, indices) -> Images:
+        whole = Images(name, source, indices, (height, width, channels), len(class_names), domain)
         kept = subset.of_classes(whole, classes) if classes else whole
         return subset.long_tailed(kept, imbalance) if imbalance < 1 else kept
 
@@ -132,12 +105,10 @@ def load_dataset(
     kept_classes = classes or range(len(class_names))
     dataset = Dataset(
         name=name,
-        image_shape=(height, width, channels),
-        num_classes=len(kept_classes),
-        class_names=tuple(class_names[k] for k in kept_classes),
         train=train_split,
         validation=split(official["train"], validation_indices),
         test=test_split,
+        class_names=tuple(class_names[k] for k in kept_classes),
     )
     for part in ("train", "validation", "test"):
         if not len(getattr(dataset, part)):
@@ -149,33 +120,6 @@ def load_dataset(
         for part in ("train", "validation", "test")
     }
     return dataclasses.replace(dataset, target=dataclasses.replace(dataset, **shifted))
-
-
-def carve(size: int, validation: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Divide `range(size)` at random, always in the same way, into train, validation and test.
-
-    Returns:
-        Three sorted, disjoint int64 arrays that cover the range; validation and test are of
-        ceil(size · fraction) examples.
-
-    Raises:
-        UserError: the fractions are negative or leave nothing to train on.
-    """
-    for field, fraction in (("data.validation", validation), ("data.test", test)):
-        if not 0 <= fraction < 1:
-            raise UserError(f"{field}: found {fraction}, expected a fraction in [0, 1)")
-    # Rounded first, so that 0.07 · 100 = 7.000000000000001 makes 7 examples.
-    counts = [math.ceil(round(size * fraction, 6)) for fraction in (test, validation)]
-    if sum(counts) >= size:
-        raise UserError(
-            f"data.validation: {validation} for validation and {test} for test leave nothing to "
-            f"train on of {size} examples; expected smaller fractions"
-        )
-    # RandomState, not Generator: NumPy promises that its stream never changes (NEP 19).
-    order = np.random.RandomState(SPLIT_SEED).permutation(size)
-    parts = np.split(order, np.cumsum(counts))
-    test_part, validation_part, train_part = (np.sort(part).astype(np.int64) for part in parts)
-    return train_part, validation_part, test_part
 
 
 def _labelled(source) -> bool:

@@ -1,4 +1,4 @@
-"""Parts of a split: some classes, a long tail, a few examples; the same part for every seed."""
+"""Parts of a split of images: some classes, a long tail, a few; the same part for every seed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from research.config import UserError
-from research.data.split import Source, Split
+from research.data.images import Images, Source
 
 SUBSET_SEED = 1  # of the order in which examples are kept: never a run's seed
 
@@ -29,7 +29,7 @@ class Relabelled:
         return self.source.where(index)
 
 
-def of_classes(split: Split, classes: Sequence[int]) -> Split:
+def of_classes(split: Images, classes: Sequence[int]) -> Images:
     """Return the examples of `classes`, which are called 0, 1, … in the order given.
 
     Raises:
@@ -49,7 +49,7 @@ def of_classes(split: Split, classes: Sequence[int]) -> Split:
     )
 
 
-def long_tailed(split: Split, imbalance: float) -> Split:
+def long_tailed(split: Images, imbalance: float) -> Images:
     """Return a split whose classes grow rare: class k of K keeps the share ρ^(k/(K−1)) of its own.
 
     Rounded to whole examples, and never to none. ρ is `imbalance`: what the last class keeps.
@@ -63,7 +63,7 @@ def long_tailed(split: Split, imbalance: float) -> Split:
     return dataclasses.replace(split, indices=split.indices[ranks < kept[labels]])
 
 
-def few(split: Split, size: int) -> Split:
+def few(split: Images, size: int) -> Images:
     """Return `size` examples, as evenly over the classes as there are; smaller parts lie in larger.
 
     Raises:

@@ -72,7 +72,7 @@ def evaluate_model(
     )
     real = np.concatenate([e["mask"] for e in examples]) > 0
     outputs, labels = (np.concatenate([e[k] for e in examples])[real] for k in ("outputs", "label"))
-    return summarize(task.head, outputs, labels, split.num_classes, metrics.mean(sums))
+    return summarize(task.head, outputs, labels, task.num_classes, metrics.mean(sums))
 
 
 def summarize(

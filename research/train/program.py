@@ -207,12 +207,12 @@ def pure_functions(config: ConfigDict, dataset: Dataset) -> tuple[Callable, Call
 
 
 def batch_shapes(dataset: Dataset, size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a batch of `size` images."""
-    return {
-        "image": jax.ShapeDtypeStruct((size, *dataset.image_shape), jnp.uint8),
-        "label": jax.ShapeDtypeStruct((size,), jnp.int32),
-        "mask": jax.ShapeDtypeStruct((size,), jnp.float32),
+    """Return the shapes of a batch of `size` examples: the splits' arrays, and the mask."""
+    shapes = {
+        name: jax.ShapeDtypeStruct((size, *shape), dtype)
+        for name, (shape, dtype) in dataset.train.spec.items()
     }
+    return shapes | {"mask": jax.ShapeDtypeStruct((size,), jnp.float32)}
 
 
 def training_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, jax.ShapeDtypeStruct]:
@@ -284,11 +284,13 @@ def program_key(config: ConfigDict, dataset: Dataset) -> str:
     settings["steps"] = total_steps(config, dataset)
     for name in HOST_ONLY:
         settings["train"].pop(name)
-    statistics = normalization(config.data.normalize, dataset.train)
+    statistics = ()
+    if "image" in dataset.train.spec:
+        statistics = normalization(config.data.normalize, dataset.train)
     if config.data.augment:  # which fills with the mean colour
         statistics += (channel_statistics(dataset.train)[0].tolist(),)
-    shape = (*dataset.image_shape, dataset.num_classes)
-    return json.dumps([settings, shape, statistics, class_weights(config, dataset)])
+    shapes = str((dataset.train.spec, dataset.num_classes))
+    return json.dumps([settings, shapes, statistics, class_weights(config, dataset)])
 
 
 def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:

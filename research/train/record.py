@@ -61,14 +61,14 @@ class Run:
 
 def facts(dataset: Dataset) -> dict[str, Any]:
     """Return by what a dataset can be told apart from another of its name."""
-    mean, std = channel_statistics(dataset.train)
-    return {
-        "classes": dataset.num_classes,
-        "image_shape": list(dataset.image_shape),
-        "sizes": [len(s) for s in (dataset.train, dataset.validation, dataset.test)],
-        "mean": mean.tolist(),
-        "std": std.tolist(),
-    }
+    found: dict[str, Any] = {"classes": dataset.num_classes}
+    sizes = [len(s) for s in (dataset.train, dataset.validation, dataset.test)]
+    if "image" not in dataset.train.spec:
+        shapes = {name: list(shape) for name, (shape, _) in dataset.train.spec.items()}
+        return found | {"shapes": shapes, "sizes": sizes, "sha256": dataset.train.digest()}
+    mean, std = (x.tolist() for x in channel_statistics(dataset.train))
+    image_shape = list(dataset.image_shape)
+    return found | {"image_shape": image_shape, "sizes": sizes, "mean": mean, "std": std}
 
 
 def record_attempt(directory: Path, start: int) -> list[dict]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from research.config import get_config, override
 from research.data.augment import AUGMENTATIONS, NEED_COLOUR, augment
+from research.data.images import Images
 from research.data.sources import Dataset
-from research.data.split import Split
 from research.distributed.startup import start
 from research.train.optimizer import hyperparams
 from research.train.program import pure_functions
@@ -38,13 +38,14 @@ def milliseconds(function, *arguments) -> float:
 def step_time(shape: tuple[int, int, int]) -> float:
     """Return the time of a training step of a ResNet-8 without augmentation."""
     config = override(get_config(), {"model.depth": 8, "train.steps": 1}, "benchmark")
-    split = Split("noise", None, np.arange(BATCH), shape, 10)
+    split = Images("noise", None, np.arange(BATCH), shape, 10)
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
-    split.remember("arrays", lambda: (images, np.arange(BATCH, dtype=np.int32) % 10))
-    dataset = Dataset("noise", shape, 10, tuple("0123456789"), split, split, split)
+    labels = np.arange(BATCH, dtype=np.int32) % 10
+    split.remember("arrays", lambda: {"image": images, "label": labels})
+    dataset = Dataset("noise", split, split, split, tuple("0123456789"))
     init, step, _ = pure_functions(config, dataset)
     state = jax.jit(init)(jax.random.key(0), hyperparams(config.optimizer))
-    images, labels = split.arrays()
+    images, labels = split.arrays().values()
     batch = {"image": images, "label": labels, "mask": np.ones(BATCH, np.float32)}
     return milliseconds(jax.jit(step), state, batch)
 

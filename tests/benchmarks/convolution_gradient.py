@@ -35,8 +35,8 @@ from flax import linen as nn
 from jax import Array, lax
 
 from research.config import get_config, override
+from research.data.images import Images
 from research.data.sources import Dataset
-from research.data.split import Split
 from research.distributed.startup import start
 from research.train.optimizer import hyperparams
 from research.train.program import pure_functions
@@ -77,12 +77,12 @@ def compiled(depth: int, shape: tuple[int, int, int], chunk: int | None):
         {"model.depth": depth, "train.steps": 1, "data.batch_size": BATCH},
         "benchmark",
     )
-    split = Split("noise", None, np.arange(BATCH), shape, 10)
+    split = Images("noise", None, np.arange(BATCH), shape, 10)
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
     labels = np.arange(BATCH, dtype=np.int32) % 10
-    split.remember("arrays", lambda: (images, labels))
+    split.remember("arrays", lambda: {"image": images, "label": labels})
     init, step, _ = pure_functions(
-        config, Dataset("noise", shape, 10, tuple("0123456789"), split, split, split)
+        config, Dataset("noise", split, split, split, tuple("0123456789"))
     )
     state = jax.jit(init)(jax.random.key(0), hyperparams(config.optimizer))
     batch = {"image": images, "label": labels, "mask": np.ones(BATCH, np.float32)}

@@ -13,7 +13,7 @@ def photos(tmp_path_factory, digits):
     """Twelve digits of the test split as files, two of them deeper, beside what is no image."""
     root = tmp_path_factory.mktemp("photos")
     (root / "z").mkdir()
-    images, _ = digits.test.arrays()
+    images, _ = digits.test.arrays().values()
     for i in range(12):
         Image.fromarray(images[i, ..., 0]).save(root / ("z" if i > 9 else "") / f"{i:02}.png")
     (root / "notes.txt").write_text("not an image")
@@ -48,7 +48,7 @@ def test_files_are_seen_as_in_evaluation(finished, photos, digits, mesh, head, c
 
 def test_sizes_and_colours_are_those_of_training(finished, tmp_path, digits):
     directory, _ = finished()
-    image = Image.fromarray(digits.test.arrays()[0][0, ..., 0])
+    image = Image.fromarray(digits.test.arrays()["image"][0, ..., 0])
     image.resize((40, 40), Image.Resampling.NEAREST).convert("RGB").save(tmp_path / "large.bmp")
     image.save(tmp_path / "small.png")
     found = predict(str(directory), str(tmp_path), None, {})

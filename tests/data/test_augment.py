@@ -48,7 +48,7 @@ IDENTITIES = [
 @pytest.fixture(scope="module")
 def batches(digits):
     """64 digits in [0, 1], in grey and in colours of their own."""
-    grey = np.float32(digits.train.arrays()[0][:64]) / 16 / 255 * 255 / 16
+    grey = np.float32(digits.train.arrays()["image"][:64]) / 16 / 255 * 255 / 16
     grey = grey / grey.max()
     tints = np.random.default_rng(0).uniform(0.2, 1, (64, 1, 1, 3)).astype(np.float32)
     return {1: grey, 3: grey * tints}
@@ -56,7 +56,7 @@ def batches(digits):
 
 @pytest.fixture(scope="module")
 def targets(digits):
-    return np.eye(10, dtype=np.float32)[digits.train.arrays()[1][:64]]
+    return np.eye(10, dtype=np.float32)[digits.train.arrays()["label"][:64]]
 
 
 jitted = jax.jit(augment, static_argnums=(0, 4))

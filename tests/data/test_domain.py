@@ -14,15 +14,15 @@ from research.data.sources import load_dataset
 
 
 def seen(data_dir, domain):
-    return load_dataset("digits", str(data_dir), domain=domain).test.arrays()[0]
+    return load_dataset("digits", str(data_dir), domain=domain).test.arrays()["image"]
 
 
 def test_the_original_is_untouched(digits, data_dir):
-    np.testing.assert_array_equal(seen(data_dir, "original"), digits.test.arrays()[0])
+    np.testing.assert_array_equal(seen(data_dir, "original"), digits.test.arrays()["image"])
 
 
 def test_inverted_and_faint(digits, data_dir):
-    images = digits.test.arrays()[0].astype(float)
+    images = digits.test.arrays()["image"].astype(float)
     np.testing.assert_array_equal(seen(data_dir, "inverted"), 255 - images)
     assert np.abs(seen(data_dir, "faint") - (96 + images / 4)).max() <= 0.5
 
@@ -63,8 +63,8 @@ def test_the_target_is_the_same_set_in_another_domain(digits, data_dir):
     dataset = load_dataset("digits", str(data_dir), train_size=50, target_domain="inverted")
     for name in ("train", "validation", "test"):
         source, target = getattr(dataset, name), getattr(dataset.target, name)
-        np.testing.assert_array_equal(target.arrays()[0], 255 - source.arrays()[0])
-        np.testing.assert_array_equal(target.arrays()[1], source.arrays()[1])
+        np.testing.assert_array_equal(target.arrays()["image"], 255 - source.arrays()["image"])
+        np.testing.assert_array_equal(target.arrays()["label"], source.arrays()["label"])
     assert digits.target is None and dataset.target.target is None
 
 

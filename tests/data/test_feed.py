@@ -84,7 +84,7 @@ def test_any_batch_size_walks_the_same_stream():
 
 @pytest.mark.parametrize("kind", ["resident", "streaming"])
 def test_batches_hold_the_chosen_examples(digits, kind):
-    images, labels = digits.train.arrays()
+    images, labels = digits.train.arrays().values()
     batches = make_feed(digits.train, kind=kind, batch_size=100, seed=3, sharding=single())
     for step, batch in enumerate(take(batches, 14)):  # over the border of an epoch
         chosen = batch_indices(step, size=SIZE, batch_size=100, seed=3)
@@ -129,7 +129,7 @@ def test_the_global_batch_does_not_depend_on_the_devices(digits):
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("batch_size", [48, 64, 360, 400])
 def test_evaluation_shows_each_example_once(digits, kind, devices, batch_size):
-    images, labels = digits.test.arrays()
+    images, labels = digits.test.arrays().values()
     sharding = single() if devices == 1 else over_devices()
     batches = evaluation_batches(digits.test, batch_size=batch_size, sharding=sharding, kind=kind)
     taken = take(batches, 1000)
@@ -145,7 +145,7 @@ def test_masked_counts_are_exact(digits):
     """The number of sevens, counted over padded batches on the device."""
     batches = evaluation_batches(digits.test, batch_size=64, sharding=over_devices())
     count = sum(float(((batch["label"] == 7) * batch["mask"]).sum()) for batch in batches)
-    assert count == (digits.test.arrays()[1] == 7).sum()
+    assert count == (digits.test.arrays()["label"] == 7).sum()
 
 
 def test_threads_share_and_do_not_disturb(digits):
@@ -159,7 +159,7 @@ def test_threads_share_and_do_not_disturb(digits):
 
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(run, range(8)))
-    images, labels = digits.train.arrays()
+    images, labels = digits.train.arrays().values()
     for seed, batches in enumerate(together):
         for step, batch in enumerate(batches):
             chosen = batch_indices(step, size=SIZE, batch_size=50, seed=seed)
@@ -272,7 +272,10 @@ def test_hosts_hold_the_global_batch_between_them(digits, data_dir):
     rows = [json.loads(output.splitlines()[-1]) for output, _ in outputs]
     for host, held in enumerate(rows):  # each its contiguous half
         assert {row[2] // 20 for row in held if row[1] < 3} == {host}
-    (images, labels), (test_images, test_labels) = digits.train.arrays(), digits.test.arrays()
+    (images, labels), (test_images, test_labels) = (
+        digits.train.arrays().values(),
+        digits.test.arrays().values(),
+    )
     expected = []
     for number in range(3):
         for row, i in enumerate(batch_indices(30 + number, size=SIZE, batch_size=40, seed=2)):

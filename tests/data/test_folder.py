@@ -35,7 +35,7 @@ def test_reads_every_image_once_as_rgb(folder):
     assert [len(s) for s in (dataset.train, dataset.validation, dataset.test)] == [42, 6, 12]
     found = []
     for split in (dataset.train, dataset.validation, dataset.test):
-        images, labels = split.arrays()
+        images, labels = split.arrays().values()
         found += [(label, image.tobytes()) for image, label in zip(images, labels, strict=True)]
     reference = load_digits(n_class=3)
     pixels = (reference.images[:60] * 15).astype(np.uint8)[..., None].repeat(3, axis=-1)
@@ -51,7 +51,9 @@ def test_a_folder_inside_data_dir_beside_prepared_sets(folder, monkeypatch):
     assert inside.class_names == itself.class_names
     for part in ("train", "validation", "test"):
         for found, expected in zip(
-            getattr(inside, part).arrays(), getattr(itself, part).arrays(), strict=True
+            getattr(inside, part).arrays().values(),
+            getattr(itself, part).arrays().values(),
+            strict=True,
         ):
             np.testing.assert_array_equal(found, expected)
     assert len(load_dataset("digits", root).train) == 1257
@@ -80,7 +82,7 @@ def test_sizes_that_differ_need_image_size(folder):
     Image.new("RGB", (12, 9)).save(folder / "class_1" / "wide.jpg")
     with pytest.raises(UserError, match=r"data\.image_size.*wide\.jpg"):
         load(folder)
-    assert load(folder, image_size=10).train.arrays()[0].shape == (41, 10, 10, 3)  # of 61
+    assert load(folder, image_size=10).train.arrays()["image"].shape == (41, 10, 10, 3)  # of 61
 
 
 @pytest.mark.parametrize("image_size", [0, 8])

@@ -77,7 +77,7 @@ def test_two_processes_prepare_at_once_and_quietly(tmp_path):
     both = [subprocess.Popen(command, **pipes) for _ in range(2)]
     assert [(p.communicate(timeout=60)[0], p.returncode) for p in both] == [("", 0), ("", 0)]
     assert os.listdir(root) == ["digits"] and os.listdir(root / "digits") == ["1.0.0"]
-    assert len(load_dataset("digits", str(root)).test.arrays()[1]) == 360
+    assert len(load_dataset("digits", str(root)).test.arrays()["label"]) == 360
 
 
 def test_data_dir_from_the_environment(data_dir, monkeypatch):
@@ -205,8 +205,8 @@ def test_official_splits(tmp_path):
     for name, value, count in (("two_splits", 2, 5), ("three_splits", 3, 4), ("withheld", 2, 5)):
         dataset = load_dataset(name, str(tmp_path))
         assert [len(dataset.train), len(dataset.validation), len(dataset.test)] == [18, 2, count]
-        assert set(np.unique(dataset.test.arrays()[0])) == {value}
-        assert set(np.unique(dataset.validation.arrays()[0])) == {1}
+        assert set(np.unique(dataset.test.arrays()["image"])) == {value}
+        assert set(np.unique(dataset.validation.arrays()["image"])) == {1}
         assert dataset.class_names == ("cat", "dog")
     store(tmp_path, "only_test", features, {"test": examples(4, 3)})
     with pytest.raises(UserError, match="no train split, only test"):
@@ -220,7 +220,7 @@ def test_varying_sizes_need_image_size(tmp_path):
     store(tmp_path, "varying", features, {"train": examples})
     with pytest.raises(UserError, match=r"data\.image_size"):
         load_dataset("varying", str(tmp_path))
-    images, _ = load_dataset("varying", str(tmp_path), image_size=6).train.arrays()
+    images = load_dataset("varying", str(tmp_path), image_size=6).train.arrays()["image"]
     assert images.shape == (2, 6, 6, 1) and (images == 9).all()
 
 

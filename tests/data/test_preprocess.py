@@ -6,6 +6,7 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from research.config import CHOICES, UserError
+from research.data.images import Images
 from research.data.preprocess import (
     NORMALIZATIONS,
     channel_statistics,
@@ -13,18 +14,17 @@ from research.data.preprocess import (
     normalize,
     to_unit,
 )
-from research.data.split import Split
 
 
 @pytest.fixture(scope="module")
 def coloured(digits):
     """The training split of digits, as if it were in colour."""
     train = digits.train
-    return Split(train.name, train.source, train.indices, (8, 8, 3), 10)
+    return Images(train.name, train.source, train.indices, (8, 8, 3), 10)
 
 
 def test_statistics_and_standardisation_against_scikit_learn(digits):
-    images, _ = digits.train.arrays()
+    images, _ = digits.train.arrays().values()
     mean, std = channel_statistics(digits.train)
     scaler = StandardScaler().fit(images.reshape(-1, 1) / 255)
     np.testing.assert_allclose(mean, scaler.mean_, rtol=1e-6)
@@ -37,14 +37,14 @@ def test_statistics_and_standardisation_against_scikit_learn(digits):
 
 
 def test_statistics_of_a_sample(digits):
-    images, _ = digits.train.arrays()
+    images, _ = digits.train.arrays().values()
     sample = images[[0, 314, 628, 942, 1256]] / 255
     mean, std = channel_statistics(digits.train, limit=5)
     np.testing.assert_allclose([mean, std], [[sample.mean()], [sample.std()]], rtol=1e-6)
 
 
 def test_the_others(coloured):
-    images, _ = coloured.arrays()
+    images, _ = coloured.arrays().values()
     unit = images / 255
     expected = {
         "mean": unit - unit.mean((0, 1, 2)),

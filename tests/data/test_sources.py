@@ -21,7 +21,7 @@ def test_digits_are_scikit_learns(digits):
     reference = load_digits()
     images, labels = np.zeros((1797, 8, 8)), np.full(1797, -1)
     for split in (digits.train, digits.validation, digits.test):
-        decoded, found = split.arrays()
+        decoded, found = split.arrays().values()
         assert decoded.dtype == np.uint8 and found.dtype == np.int32
         images[split.indices], labels[split.indices] = decoded[..., 0], found
     np.testing.assert_array_equal(labels, reference.target)
@@ -32,7 +32,7 @@ def test_digits_are_scikit_learns(digits):
 
 
 def test_examples_equal_arrays(digits):
-    images, labels = digits.test.arrays()
+    images, labels = digits.test.arrays().values()
     assert len(digits.test) == 360 and digits.test.nbytes == images.nbytes + labels.nbytes
     for i in (0, 7, 359):
         example = digits.test[i]
@@ -121,7 +121,7 @@ import sys
 import research.data.sources as sources
 heavy = {{"jax", "grain", "tensorflow_datasets", "sklearn"}} & set(sys.modules)
 assert not heavy, heavy
-images, labels = sources.load_dataset("digits", {str(data_dir)!r}).test.arrays()
+images, labels = sources.load_dataset("digits", {str(data_dir)!r}).test.arrays().values()
 assert len(labels) == 360
 """
     path = os.pathsep.join([str(tmp_path), os.getcwd(), os.environ.get("PYTHONPATH", "")])

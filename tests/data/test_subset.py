@@ -20,9 +20,9 @@ def test_classes_are_kept_in_every_split_and_called_anew(digits, data_dir):
     part = load_dataset("digits", str(data_dir), classes=(7, 2, 9))
     assert part.num_classes == 3 and part.class_names == ("7", "2", "9")
     for name in SPLITS:
-        whole_images, whole_labels = getattr(digits, name).arrays()
+        whole_images, whole_labels = getattr(digits, name).arrays().values()
         kept = np.isin(whole_labels, (7, 2, 9))
-        images, labels = getattr(part, name).arrays()
+        images, labels = getattr(part, name).arrays().values()
         np.testing.assert_array_equal(images, whole_images[kept])
         np.testing.assert_array_equal(np.array([7, 2, 9])[labels], whole_labels[kept])
         assert getattr(part, name)[0]["label"] == labels[0]
@@ -85,4 +85,4 @@ def test_a_part_pickles(data_dir):
     part = load_dataset("digits", str(data_dir), classes=(3, 5), domain="noisy").train
     again = pickle.loads(pickle.dumps(part))
     np.testing.assert_array_equal(again[5]["image"], part[5]["image"])
-    assert again.arrays()[1].max() == 1
+    assert again.arrays()["label"].max() == 1

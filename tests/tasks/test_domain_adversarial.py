@@ -26,8 +26,8 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def batch(dataset):
-    images, labels = dataset.train.arrays()
-    target = dataset.target.train.arrays()[0]
+    images, labels = dataset.train.arrays().values()
+    target = dataset.target.train.arrays()["image"]
     mask = np.ones(32, np.float32)
     return {"image": images[:32], "label": labels[:32], "mask": mask, "target": target[40:72]}
 

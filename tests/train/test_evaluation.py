@@ -7,8 +7,8 @@ from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
 from research.config import UserError, validate
+from research.data.images import Images
 from research.data.sources import Dataset
-from research.data.split import Split
 from research.distributed.mesh import data_mesh
 from research.train.evaluation import evaluate_model
 from research.train.program import make_task, program_key
@@ -32,19 +32,17 @@ def parity(digits):
         def where(self, index):
             return self.source.where(index)
 
-    def odd(split: Split) -> Split:
-        return Split("parity", Odd(split.source), split.indices, split.image_shape, 2)
+    def odd(split: Images) -> Images:
+        return Images("parity", Odd(split.source), split.indices, split.image_shape, 2)
 
     splits = {s: odd(getattr(digits, s)) for s in ("train", "validation", "test")}
-    return dataclasses.replace(
-        digits, name="parity", num_classes=2, class_names=("even", "odd"), **splits
-    )
+    return dataclasses.replace(digits, name="parity", class_names=("even", "odd"), **splits)
 
 
 def evaluated(config, dataset: Dataset, mesh, **options):
     """A fresh model's evaluation on the test split."""
     task = make_task(config, dataset)
-    images, labels = dataset.test.arrays()
+    images, labels = dataset.test.arrays().values()
     batch = {"image": images[:2], "label": labels[:2], "mask": np.ones(2, np.float32)}
     variables = task.init(jax.random.key(0), batch)
     return evaluate_model(task, variables, dataset.test, mesh=mesh, **options), labels
@@ -131,7 +129,7 @@ def test_a_number_cannot_be_smoothed(tiny):
 
 
 def test_class_weights_are_of_the_training_split(tiny, digits):
-    labels = digits.train.arrays()[1]
+    labels = digits.train.arrays()["label"]
     task = make_task(tiny({"train.class_weights": "balanced"}), digits)
     counts = np.bincount(labels)
     np.testing.assert_allclose(task.class_weights, len(labels) / (10 * counts))

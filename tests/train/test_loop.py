@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score, roc_auc_score, top_k_accuracy_score
 
 from research.commands.train import Datasets, run_all
-from research.data.split import Split
+from research.data.images import Images
 from research.files import read_rows
 from research.train import loop, record
 from research.train.checkpoint import Checkpoints, abstract
@@ -54,7 +54,7 @@ class Untouchable:
 
 
 def without_test(dataset):
-    hidden = Split(
+    hidden = Images(
         "digits", Untouchable(), np.arange(360), dataset.image_shape, dataset.num_classes
     )
     return dataclasses.replace(dataset, test=hidden)
@@ -323,8 +323,8 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
     checkpoints = Checkpoints(tmp_path / "wild" / "checkpoints", 1)
     restored, position = checkpoints.restore(best["step"], abstract(state))
     checkpoints.close()
-    images, labels = digits.test.arrays()
-    pixels = digits.train.arrays()[0] / 255
+    images, labels = digits.test.arrays().values()
+    pixels = digits.train.arrays()["image"] / 255
     x = ((images / 255 - pixels.mean()) / pixels.std()).reshape(len(images), -1)
     hidden = np.maximum(
         x @ restored.params["dense1"]["kernel"] + restored.params["dense1"]["bias"], 0

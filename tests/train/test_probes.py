@@ -15,7 +15,7 @@ from research.train.probes import SHIFTS, moved_by, shift
 
 @pytest.mark.parametrize("pixels", [*SHIFTS, (2, -3)])
 def test_images_move_as_scipy_moves_them(digits, pixels):
-    images = digits.test.arrays()[0][:5]
+    images = digits.test.arrays()["image"][:5]
     moved = scipy.ndimage.shift(images, (0, *pixels, 0), order=0, mode="nearest")
     np.testing.assert_array_equal(moved_by(images, pixels), moved)
 
@@ -29,7 +29,7 @@ def test_shift_counts_the_predictions_that_stay(digits, mesh):
 
     program = SimpleNamespace(evaluate=evaluate, task=SimpleNamespace(head=HEADS["softmax"]))
     found = shift(program, {}, digits, {}, mesh=mesh, batch_size=100, feed="resident")
-    images = digits.test.arrays()[0].astype(np.float32)
+    images = digits.test.arrays()["image"].astype(np.float32)
     before = images.sum((1, 3)).argmax(1)
     same = [
         scipy.ndimage.shift(images, (0, *by, 0), order=0, mode="nearest").sum((1, 3)).argmax(1)

@@ -28,7 +28,7 @@ def x64():
 
 @pytest.fixture
 def batch(digits):
-    images, labels = digits.train.arrays()
+    images, labels = digits.train.arrays().values()
     return {"image": images[:32], "label": labels[:32], "mask": np.ones(32, np.float32)}
 
 

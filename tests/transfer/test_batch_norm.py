@@ -40,7 +40,7 @@ def test_statistics_are_those_of_all_target_images(tiny, digits, mesh, trained):
     task = make_task(tiny(MLP), digits)
     target = load_dataset("digits", domain="inverted").test
     found = adapted(task, trained, target, 500, mesh)
-    x = (target.arrays()[0] / 255 - task.mean) / task.std
+    x = (target.arrays()["image"] / 255 - task.mean) / task.std
     x = x.reshape(len(x), -1)
     for layer in ("1", "2"):
         x = x @ trained["params"][f"dense{layer}"]["kernel"]

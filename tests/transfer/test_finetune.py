@@ -78,7 +78,7 @@ def test_a_frozen_batch_norm_uses_its_averages_in_training(tiny, digits):
     """All but the head frozen, the training loss is that of evaluation mode."""
     config = tiny(MLP | {"transfer.freeze": ("*", "!head")})
     task = make_task(config, digits)
-    images, labels = digits.train.arrays()
+    images, labels = digits.train.arrays().values()
     batch = {"image": images[:32], "label": labels[:32], "mask": np.ones(32, np.float32)}
     variables = task.init(jax.random.key(0), batch)
     rng = np.random.default_rng(0)

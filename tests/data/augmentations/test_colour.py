@@ -18,7 +18,7 @@ KEY = jax.random.key(6)
 @pytest.fixture(scope="module")
 def images(digits):
     """Digits in colours that vary within the image."""
-    grey = np.float32(digits.train.arrays()[0][:64]) / 255
+    grey = np.float32(digits.train.arrays()["image"][:64]) / 255
     ramp = np.linspace(0.2, 1, 8, dtype=np.float32)
     return np.concatenate(
         [grey, grey * ramp[:, None], np.roll(grey, 1, 1) * ramp[:, None, None]], -1

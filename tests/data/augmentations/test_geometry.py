@@ -31,7 +31,7 @@ FILL = (0.2, 0.5, 0.8)
 @pytest.fixture(scope="module")
 def images(digits):
     """Digits in three colours, of 16 × 12 pixels."""
-    grey = np.float32(digits.train.arrays()[0][:256]) / 255
+    grey = np.float32(digits.train.arrays()["image"][:256]) / 255
     wide = ndimage.zoom(grey, (1, 2, 1.5, 1), order=1)
     return np.clip(wide * np.float32([1, 0.7, 0.4]), 0, 1)
 
@@ -60,7 +60,7 @@ def test_flips_mirror_half_of_the_images(images, function, axis):
 
 @pytest.mark.parametrize(("size", "pad"), [(8, 1), (32, 4)])
 def test_pad_crop_is_a_random_window_of_the_padded_image(digits, size, pad):
-    images = np.float32(digits.train.arrays()[0][:256]) / 255 + 0.01
+    images = np.float32(digits.train.arrays()["image"][:256]) / 255 + 0.01
     images = np.tile(images, (1, size // 8, size // 8, 3))
     cropped = np.asarray(pad_crop(KEY, images, FILL))
     padded = np.ones((256, size + 2 * pad, size + 2 * pad, 3), np.float32) * np.float32(FILL)
