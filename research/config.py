@@ -100,6 +100,11 @@ def get_config() -> ConfigDict:
                 "imbalance": 1.0,  # share of its examples that the last class keeps, in every split
                 "train_size": 0,  # training examples kept, evenly over the classes; 0: all
                 "domain": "original",  # original | inverted | faint | noisy | blurred
+                # Of sequences, see research/data/sequences.py.
+                "length": 0,  # steps of a chunk, a window or a probe; 0: as the set has it
+                "horizon": 24,  # steps ahead that are forecast
+                "tokens": "auto",  # char | word | bpe | auto: as the set has it
+                "vocabulary_size": 0,  # most tokens kept; 0: as the set has it
             },
             "transfer": {
                 "replace_head": False,  # of what `init_from` names: draw the last layer afresh
@@ -161,6 +166,7 @@ LENGTHS = ("train.steps", "train.epochs")  # two ways to say one thing
 
 CHOICES = {
     "data.feed": ("auto", "resident", "streaming"),
+    "data.tokens": ("auto", "char", "word", "bpe"),
     "data.normalize": ("dataset", "mean", "unit", "symmetric", "imagenet"),
     "optimizer.name": ("sgd", "rmsprop", "adam", "adamw"),
     "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
@@ -185,6 +191,9 @@ RANGES = {
     "data.test": (0, 1, False),
     "data.imbalance": (0, 1, False),
     "data.train_size": (0, math.inf, True),
+    "data.length": (0, math.inf, True),
+    "data.horizon": (1, math.inf, True),
+    "data.vocabulary_size": (0, math.inf, True),
     "optimizer.learning_rate": (0, math.inf, False),
     "optimizer.momentum": (0, BELOW_ONE, True),
     "optimizer.b1": (0, BELOW_ONE, True),

@@ -89,6 +89,7 @@ class Datasets:
 def data_options(config: ConfigDict) -> dict[str, Any]:
     """Return what `load_dataset` takes beside the name and the folder."""
     names = ("image_size", "validation", "test", "classes", "imbalance", "train_size", "domain")
+    names += ("length", "horizon", "tokens", "vocabulary_size")
     options = {name: config.data[name] for name in names}
     target = config.transfer.target_domain
     if config.transfer.adapt == "oracle":

@@ -6,14 +6,19 @@ import math
 import numpy as np
 
 from research.config import UserError
+from research.data.arrays import Arrays
 from research.data.split import Split
+from research.data.text import Vocabulary
 
 SPLIT_SEED = 0  # of the permutation that carves splits: never a run's seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Three splits of examples of one kind.
+    """Three splits of examples of one kind; `train.spec` says which.
+
+    Of sequences, `inputs` are int32[T], ids of `vocabulary`, or float32[T, D]; `length` is how many
+    of the T are real; what is to be told of them is `label`, `target` or `targets`.
 
     Attributes:
         name: as in `data.name`.
@@ -21,6 +26,9 @@ class Dataset:
         validation: what choices are made on (learning rate, best checkpoint).
         test: what is looked at once.
         class_names: the name of each label; () where there are no classes.
+        vocabulary: of `inputs` that are tokens, and of `targets` that have none of their own.
+        target_vocabulary: of `targets`, where it is another.
+        scale: the mean and the deviation, (D,) each, by which series were standardised.
         target: the same set in the domain that models are to be adapted to, where there is one.
     """
 
@@ -29,6 +37,9 @@ class Dataset:
     validation: Split
     test: Split
     class_names: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
+    target_vocabulary: Vocabulary | None = None
+    scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     target: "Dataset | None" = None
 
     @property
@@ -36,10 +47,72 @@ class Dataset:
         """Labels lie in [0, num_classes)."""
         return len(self.class_names)
 
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """Return those that there are, by name: `vocabulary`, `target_vocabulary`."""
+        names = ("vocabulary", "target_vocabulary")
+        return {name: found for name in names if (found := getattr(self, name)) is not None}
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C) of every image, of a set of images; they are uint8."""
         return self.train.spec["image"][0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What `config.data` asks of a set of sequences.
+
+    Attributes:
+        data_dir: the folder of raw files.
+        length: steps of an example: of a chunk of a stream, of the past of a forecast, of a probe's
+            delay; the most that are kept of anything else. 0: as the set has it.
+        horizon: steps ahead that are forecast.
+        tokens: `auto` (as the set has it), `char`, `word` or `bpe`.
+        vocabulary_size: the most tokens in the vocabulary; 0: as the set has it.
+        validation: fraction of the training examples, where the set has no validation split.
+        test: fraction of all, where the set has no test split.
+        train_size: training examples to keep (of a probe: to make); 0: all.
+    """
+
+    data_dir: str | None = None
+    length: int = 0
+    horizon: int = 24
+    tokens: str = "auto"
+    vocabulary_size: int = 0
+    validation: float = 0.1
+    test: float = 0.2
+    train_size: int = 0
+
+
+def divide(
+    train: Arrays, options: Options, *, validation: Arrays | None = None, test: Arrays | None = None
+) -> dict[str, Arrays]:
+    """Return the three splits of a `Dataset`, by name, carving from `train` those not given.
+
+    Raises:
+        UserError: more training examples are asked for than there are.
+    """
+    carved = carve(
+        len(train),
+        options.validation if validation is None else 0,
+        options.test if test is None else 0,
+    )
+    if validation is None:
+        validation = train.part(carved[1])
+    if test is None:
+        test = train.part(carved[2])
+    kept = carved[0]
+    if options.train_size > len(kept):
+        raise UserError(
+            f"data.train_size: found {options.train_size}, expected at most {len(kept)}, the "
+            f"training examples of {train.name}"
+        )
+    if options.train_size:  # an order drawn once, so that smaller parts lie in larger
+        order = np.random.RandomState(SPLIT_SEED).permutation(len(kept))
+        kept = np.sort(kept[order[: options.train_size]])
+    if len(kept) < len(train):
+        train = train.part(kept)
+    return {"train": train, "validation": validation, "test": test}
 
 
 def carve(size: int, validation: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,14 +5,16 @@ dataset.train[0]  # {"image": uint8[8, 8, 1], "label": int}
 """
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from research.config import UserError
 from research.data import domain as domains
-from research.data import subset
-from research.data.dataset import Dataset, carve
+from research.data import sequences, subset
+from research.data.dataset import Dataset, Options, carve
 from research.data.folder import open_folder
 from research.data.images import Images
 from research.data.prepared import open_prepared
@@ -30,6 +32,10 @@ def load_dataset(
     train_size: int = 0,
     domain: str = "original",
     target_domain: str = "",
+    length: int = 0,
+    horizon: int = 24,
+    tokens: str = "auto",
+    vocabulary_size: int = 0,
 ) -> Dataset:
     """Open a dataset; images are decoded later, on demand.
 
@@ -38,8 +44,9 @@ def load_dataset(
     arrays, copies on devices) is shared with it.
 
     Args:
-        name: `digits`; a TFDS set; `folder`, a directory per class in `data_dir`; or
-            `folder/<name>`, the same in the folder `<name>` of `data_dir`, beside prepared sets.
+        name: `digits`; a TFDS set; `folder`, a directory per class in `data_dir`;
+            `folder/<name>`, the same in the folder `<name>` of `data_dir`, beside prepared sets; or
+            one of `sequences.SEQUENCES`.
         data_dir: folder of prepared TFDS sets (default TFDS_DATA_DIR, else
             ~/tensorflow_datasets), or the folder of images.
         image_size: resize images to this height and width, in pixels, bilinearly; 0 leaves them.
@@ -51,6 +58,10 @@ def load_dataset(
         train_size: training examples to keep, see `subset.few`; 0 keeps all.
         domain: of `research.data.domain`, through which every split is seen.
         target_domain: that of `target`; "" for none.
+        length: of sequences, as the three below: see `Options`.
+        horizon: see there.
+        tokens: see there.
+        vocabulary_size: see there.
 
     Raises:
         UserError: a set that is unknown, missing or corrupt, images of varying size without
@@ -61,6 +72,17 @@ def load_dataset(
         >>> len(digits.train), len(digits.validation), len(digits.test)
         (1257, 180, 360)
     """
+    of_images = {"image_size": image_size, "classes": tuple(classes), "imbalance": imbalance}
+    of_images |= {"domain": domain, "target_domain": target_domain}
+    of_sequences = {"length": length, "horizon": horizon, "tokens": tokens}
+    of_sequences |= {"vocabulary_size": vocabulary_size}
+    if sequences.known(name):
+        _only_defaults(name, "images", of_images)
+        options = Options(
+            data_dir, validation=validation, test=test, train_size=train_size, **of_sequences
+        )
+        return sequences.load(name, options)
+    _only_defaults(name, "sequences", of_sequences)
     if image_size < 0:
         raise UserError(f"data.image_size: found {image_size}, expected pixels, or 0 for as it is")
     domains.check("data.domain", domain)
@@ -120,6 +142,18 @@ def load_dataset(
         for part in ("train", "validation", "test")
     }
     return dataclasses.replace(dataset, target=dataclasses.replace(dataset, **shifted))
+
+
+def _only_defaults(name: str, kind: str, found: dict[str, Any]) -> None:
+    """Raise a `UserError` for an option of sets of another `kind` that was set."""
+    signature = inspect.signature(load_dataset).parameters
+    for option, value in found.items():
+        if value != signature[option].default:
+            field = "transfer.target_domain" if option == "target_domain" else f"data.{option}"
+            raise UserError(
+                f"{field}: found {value!r} with data.name={name}, expected it to be left out: it "
+                f"is of {kind}"
+            )
 
 
 def _labelled(source) -> bool:

@@ -67,6 +67,8 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     steps = total_steps(config, dataset)
     program = get_program(config, dataset, mesh)
     write_json(directory / "config.json", run.settings(dataset))
+    for name, vocabulary in dataset.vocabularies().items():
+        vocabulary.save(directory / f"{name}.json")
 
     checkpoints = Checkpoints(directory / "checkpoints", config.train.keep, say)
     state = program.init(

@@ -64,8 +64,9 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {"classes": dataset.num_classes}
     sizes = [len(s) for s in (dataset.train, dataset.validation, dataset.test)]
     if "image" not in dataset.train.spec:
-        shapes = {name: list(shape) for name, (shape, _) in dataset.train.spec.items()}
-        return found | {"shapes": shapes, "sizes": sizes, "sha256": dataset.train.digest()}
+        found["shapes"] = {name: list(shape) for name, (shape, _) in dataset.train.spec.items()}
+        found |= {"sizes": sizes, "sha256": dataset.train.digest()}
+        return found | {name: v.digest for name, v in dataset.vocabularies().items()}
     mean, std = (x.tolist() for x in channel_statistics(dataset.train))
     image_shape = list(dataset.image_shape)
     return found | {"image_shape": image_shape, "sizes": sizes, "mean": mean, "std": std}
