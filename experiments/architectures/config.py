@@ -25,9 +25,9 @@ def get_config(scale):
         config.data.name = "digits"
         config.data.image_size = 32
         config.data.batch_size = 16
-        config.train.steps = 90
-        config.train.eval_every = 30
-        config.train.checkpoint_every = 60
+        config.train.steps = 200
+        config.train.eval_every = 50
+        config.train.checkpoint_every = 100
         config.train.log_every = 10
         config.train.tensorboard = False
     elif scale == "gpu":

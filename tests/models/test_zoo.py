@@ -219,6 +219,15 @@ def test_evaluation_is_deterministic_and_dropout_in_training_only(name):
     assert np.max(np.abs(dropped[0] - dropped[1])) > 1e-3
 
 
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("name", SMALL)
+def test_kernel_init_draws_every_kernel(name):
+    model = small(name, kernel_init="zeros")
+    params = jax.jit(lambda key: model.init(key, images(name))["params"])(jax.random.key(0))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        assert path[-1].key != "kernel" or not np.any(leaf), jax.tree_util.keystr(path)
+
+
 IMPOSSIBLE = [(n, *case) for n, row in SMALL.items() for case in row.impossible.items()]
 
 
