@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from research.config import UserError
+from research.config import UserError, unknown
 from research.data.split import Split
 
 
@@ -54,15 +54,13 @@ class Arrays(Split):
         return self.remember("digest", measure)
 
 
-def padded(
-    name: str, sequences: Iterable[np.ndarray], length: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def padded(name: str, sequences: Sequence[np.ndarray], steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return sequences [T_i, ...] as one array [N, T, ...], zeros behind each, and their lengths.
 
     Args:
         name: of the set, for error messages.
         sequences: of one dtype, and of one shape but for the length.
-        length: T; longer sequences are cut. 0 takes the longest.
+        steps: T; longer sequences are cut.
 
     Returns:
         The array and int32[N], the lengths after the cut.
@@ -70,29 +68,93 @@ def padded(
     Raises:
         UserError: a sequence without an element, or one with NaN or an infinity.
     """
-    sequences = list(sequences)
     for i, sequence in enumerate(sequences):
         if not len(sequence):
-            raise UserError(
-                f"data.name: sequence {i} of {name} is empty, expected at least one element"
-            )
-        check_finite(name, f"sequence {i}", sequence)
-    lengths = np.array([len(sequence) for sequence in sequences], np.int32)
-    lengths = np.minimum(lengths, length or lengths.max())
-    shape = (len(sequences), length or lengths.max(), *sequences[0].shape[1:])
-    array = np.zeros(shape, sequences[0].dtype)
-    for row, sequence, kept in zip(array, sequences, lengths, strict=True):
-        row[:kept] = sequence[:kept]
-    return array, lengths
+            raise UserError(f"{name}: sequence {i} is empty, expected at least one element")
+        check_finite(f"{name}: sequence {i}", sequence)
+    array = np.zeros((len(sequences), steps, *sequences[0].shape[1:]), sequences[0].dtype)
+    for row, sequence in zip(array, sequences, strict=True):
+        row[: len(sequence)] = sequence[:steps]
+    return array, np.array([min(len(sequence), steps) for sequence in sequences], np.int32)
 
 
-def check_finite(name: str, what: str, values: np.ndarray) -> None:
+def steps_of(length: int, *parts: Iterable[np.ndarray]) -> int:
+    """Return the steps that all sequences of all `parts` fit in, or `length`, if that is fewer."""
+    longest = max(len(sequence) for part in parts for sequence in part)
+    return min(length, longest) if length else longest
+
+
+def check_finite(what: str, values: np.ndarray) -> None:
     """Raise a `UserError` that says where `values`, [T, ...], are NaN or infinite."""
     if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
         return
     place = np.argwhere(~np.isfinite(values))[0]
     where = f"step {place[0]}" + (f", channel {place[1]}" if len(place) > 1 else "")
     raise UserError(
-        f"data.name: {what} of {name} holds {values[tuple(place)]} at {where} (counted from 0), "
-        "expected finite numbers; fill the gap or leave the sequence out"
+        f"{what} holds {values[tuple(place)]} at {where} (counted from 0), expected finite "
+        "numbers; fill the gap or leave the sequence out"
     )
+
+
+def labelled(
+    name: str,
+    inputs: np.ndarray,
+    length: np.ndarray,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+) -> Arrays:
+    """Return the split of padded sequences and their labels.
+
+    Raises:
+        UserError: a label without a name, or none to an example.
+    """
+    labels = np.asarray(labels, np.int32)
+    for i, label in enumerate(labels):
+        if not 0 <= label < len(class_names):
+            raise UserError(
+                f"data.name: {name} has the label {label} (example {i}), expected 0 to "
+                f"{len(class_names) - 1}"
+            )
+    return Arrays(name, {"inputs": inputs, "length": length, "label": labels})
+
+
+def classes_of(name: str, found: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Return the positions of class names `found` among the `known`.
+
+    Raises:
+        UserError: one that is not known.
+    """
+    places = {each: i for i, each in enumerate(known)}
+    for each in found:
+        if each not in places:
+            raise unknown(f"{name}: class", each, known)
+    return [places[each] for each in found]
+
+
+Scale = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def standardised(
+    name: str, parts: dict[str, list[np.ndarray]]
+) -> tuple[dict[str, list[np.ndarray]], Scale]:
+    """Return sequences [T, D] with mean 0 and deviation 1 in each channel of the training part.
+
+    A channel that is constant there has its mean subtracted alone.
+
+    Returns:
+        The parts, and the means and deviations by which it was done.
+
+    Raises:
+        UserError: NaN or an infinity, which would spread to all.
+    """
+    for part, sequences in parts.items():
+        for i, sequence in enumerate(sequences):
+            check_finite(f"{name}, {part}: sequence {i}", sequence)
+    train = np.concatenate(parts["train"]).astype(np.float64)
+    mean, std = train.mean(0), train.std(0)
+    std = np.where(std > 0, std, 1)
+    scaled = {
+        part: [np.float32((sequence - mean) / std) for sequence in sequences]
+        for part, sequences in parts.items()
+    }
+    return scaled, (tuple(mean.tolist()), tuple(std.tolist()))

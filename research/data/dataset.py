@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class Dataset:
         class_names: the name of each label; () where there are no classes.
         vocabulary: of `inputs` that are tokens, and of `targets` that have none of their own.
         target_vocabulary: of `targets`, where it is another.
+        references: by split, the texts that `targets` come from, as published, in order.
         scale: the mean and the deviation, (D,) each, by which series were standardised.
         target: the same set in the domain that models are to be adapted to, where there is one.
     """
@@ -39,6 +41,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     target_vocabulary: Vocabulary | None = None
+    references: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     target: "Dataset | None" = None
 
@@ -101,18 +104,26 @@ def divide(
         validation = train.part(carved[1])
     if test is None:
         test = train.part(carved[2])
-    kept = carved[0]
-    if options.train_size > len(kept):
+    if len(carved[0]) < len(train):
+        train = train.part(carved[0])
+    return {"train": few(train, options.train_size), "validation": validation, "test": test}
+
+
+def few(train: Arrays, size: int) -> Arrays:
+    """Return `size` examples, in an order drawn once, so that smaller parts lie in larger; 0: all.
+
+    Raises:
+        UserError: there are not so many.
+    """
+    if size > len(train):
         raise UserError(
-            f"data.train_size: found {options.train_size}, expected at most {len(kept)}, the "
-            f"training examples of {train.name}"
+            f"data.train_size: found {size}, expected at most {len(train)}, the training examples "
+            f"of {train.name}"
         )
-    if options.train_size:  # an order drawn once, so that smaller parts lie in larger
-        order = np.random.RandomState(SPLIT_SEED).permutation(len(kept))
-        kept = np.sort(kept[order[: options.train_size]])
-    if len(kept) < len(train):
-        train = train.part(kept)
-    return {"train": train, "validation": validation, "test": test}
+    if not size:
+        return train
+    order = np.random.RandomState(SPLIT_SEED).permutation(len(train))
+    return train.part(np.sort(order[:size]))
 
 
 def carve(size: int, validation: float, test: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

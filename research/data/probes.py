@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from research.config import UserError, unknown
+from research.config import UserError
 from research.data.arrays import Arrays
 from research.data.dataset import Dataset, Options
 from research.data.text import SPECIAL, Vocabulary
@@ -117,14 +117,12 @@ PROBES: dict[str, tuple[Callable[..., Columns], int, int, Vocabulary | None, tup
 }
 
 
-def open_probe(name: str, variant: str, options: Options) -> Dataset:
+def open_probe(name: str, options: Options) -> Dataset:
     """Make the probe `name` of `options.length` steps.
 
     Raises:
-        UserError: a variant, of which there is none, or fewer steps than the probe needs.
+        UserError: fewer steps than the probe needs.
     """
-    if variant:
-        raise unknown("data.name", f"{name}/{variant}", PROBES)
     make, steps, shortest, vocabulary, class_names = PROBES[name]
     steps = options.length or steps
     if steps < shortest:

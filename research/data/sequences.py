@@ -1,37 +1,68 @@
-"""Sets of sequences by name: what there is, and where each comes from.
+"""Sets of sequences by name: what there is, and what opens it.
 
-`data.name` is a name of the table, where `<…>` stands for a variant: `ett/h1`. The files of a set
-that is not made here are its authors', in `<data_dir>/<folder>`, compressed or not; the docstring
-of its module says which, whose, and under what licence.
+The files of a set that is not made here are its authors', in a folder of `--data_dir`, compressed
+or not; the docstring of what opens it says which, whose, and under what licence.
 """
 
-import functools
 from collections.abc import Callable
+from functools import partial
 
 from research.config import unknown
-from research.data import probes
 from research.data.dataset import Dataset, Options
+from research.data.probes import PROBES, open_probe
+from research.data.sets import (
+    dna,
+    ett,
+    fsdd,
+    jsb_chorales,
+    language,
+    multi30k,
+    pen,
+    sentences,
+    toy,
+    ucr,
+)
 
-Open = Callable[[str, Options], Dataset]
-
-# Name, without its variant → what opens it: `(variant, options) → Dataset`.
-SEQUENCES: dict[str, Open] = {
-    **{name: functools.partial(probes.open_probe, name) for name in probes.PROBES},
+SEQUENCES: dict[str, Callable[[Options], Dataset]] = {
+    # streams of tokens
+    "tinyshakespeare": language.tinyshakespeare,
+    **{f"gutenberg/{book}": partial(language.gutenberg, book) for book in language.BOOKS},
+    "wikitext2": language.wikitext2,
+    # pairs of sentences
+    "multi30k/de-en": partial(multi30k.multi30k, ("de", "en")),
+    "multi30k/en-de": partial(multi30k.multi30k, ("en", "de")),
+    # labelled sentences
+    **{name: partial(sentences.open_sentences, name) for name in sentences.FILES},
+    # sounds, series, music
+    "fsdd": fsdd.fsdd,
+    **{f"ett/{file}": partial(ett.ett, file) for file in ("h1", "h2", "m1", "m2")},
+    **{
+        f"jsb_chorales/{step}": partial(jsb_chorales.jsb_chorales, step)
+        for step in ("quarter", "8th", "16th")
+    },
+    # handwriting, motion, heartbeats, DNA
+    **{f"strokes/{which}": partial(pen.strokes, which) for which in pen.STROKES},
+    "pendigits": pen.pendigits,
+    **{f"ucr/{problem}": partial(ucr.ucr, problem) for problem in ucr.SETS},
+    "ecg5000": ucr.ecg5000,
+    "dna_enhancer": dna.dna_enhancer,
+    # made here: small ones for each use, and synthetic probes
+    **toy.TOYS,
+    **{name: partial(open_probe, name) for name in PROBES},
 }
 
 
 def known(name: str) -> bool:
-    """Whether `name` is of a set of sequences."""
-    return name.partition("/")[0] in SEQUENCES
+    """Whether `name` is, or seems to be, of a set of sequences."""
+    return name.partition("/")[0] in {each.partition("/")[0] for each in SEQUENCES}
 
 
 def load(name: str, options: Options) -> Dataset:
     """Open a set of sequences.
 
     Raises:
-        UserError: an unknown variant, a file that is missing or damaged, or what the set cannot do.
+        UserError: an unknown name, a file that is missing or damaged, or what the set cannot do.
     """
-    base, slash, variant = name.partition("/")
-    if slash and not variant:
-        raise unknown("data.name", name, [base])
-    return SEQUENCES[base](variant, options)
+    if name not in SEQUENCES:
+        raise unknown("data.name", name, SEQUENCES)
+    return SEQUENCES[name](options)

@@ -18,6 +18,7 @@ from research.data.dataset import Dataset, Options, carve
 from research.data.folder import open_folder
 from research.data.images import Images
 from research.data.prepared import open_prepared
+from research.data.sets.scans import SCANS, scanned
 
 
 def load_dataset(
@@ -45,8 +46,9 @@ def load_dataset(
 
     Args:
         name: `digits`; a TFDS set; `folder`, a directory per class in `data_dir`;
-            `folder/<name>`, the same in the folder `<name>` of `data_dir`, beside prepared sets; or
-            one of `sequences.SEQUENCES`.
+            `folder/<name>`, the same in the folder `<name>` of `data_dir`, beside prepared sets;
+            `rows/<name>` or `pixels/<name>`, a set of images as sequences; or one of
+            `sequences.SEQUENCES`.
         data_dir: folder of prepared TFDS sets (default TFDS_DATA_DIR, else
             ~/tensorflow_datasets), or the folder of images.
         image_size: resize images to this height and width, in pixels, bilinearly; 0 leaves them.
@@ -72,6 +74,7 @@ def load_dataset(
         >>> len(digits.train), len(digits.validation), len(digits.test)
         (1257, 180, 360)
     """
+    kind, slash, inside = name.partition("/")
     of_images = {"image_size": image_size, "classes": tuple(classes), "imbalance": imbalance}
     of_images |= {"domain": domain, "target_domain": target_domain}
     of_sequences = {"length": length, "horizon": horizon, "tokens": tokens}
@@ -83,11 +86,18 @@ def load_dataset(
         )
         return sequences.load(name, options)
     _only_defaults(name, "sequences", of_sequences)
+    if kind in SCANS and slash:
+        if target_domain or sequences.known(inside):
+            raise UserError(
+                f"data.name: found {name!r}, expected a set of images behind {kind}/, for instance "
+                f"{kind}/digits, and no transfer.target_domain"
+            )
+        options = {"validation": validation, "test": test, "train_size": train_size, **of_images}
+        return scanned(kind, load_dataset(inside, data_dir, **options))
     if image_size < 0:
         raise UserError(f"data.image_size: found {image_size}, expected pixels, or 0 for as it is")
     domains.check("data.domain", domain)
     domains.check("transfer.target_domain", target_domain or "original")
-    kind, slash, inside = name.partition("/")
     if kind == "folder":
         files, shape, class_names = open_folder(
             data_dir, inside if slash else None, measure=not image_size

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.config import UserError
-from research.data.arrays import Arrays, padded
+from research.data.arrays import Arrays, padded, steps_of
 from research.data.feed import evaluation_batches, make_feed
 from research.data.stream import Stream
 from research.distributed.mesh import batch_sharding, data_mesh
@@ -87,7 +87,7 @@ def test_a_stream_is_a_split_of_chunks(mesh):
 def test_arrays_are_padded_and_shuffled_as_images_are(mesh):
     rng = np.random.default_rng(0)
     ragged = [rng.normal(size=(n, 3)).astype(np.float32) for n in rng.integers(1, 9, 20)]
-    inputs, length = padded("p", ragged)
+    inputs, length = padded("p", ragged, steps_of(0, ragged))
     assert inputs.shape == (20, max(map(len, ragged)), 3) and length.dtype == np.int32
     for row, size, sequence in zip(inputs, length, ragged, strict=True):
         np.testing.assert_array_equal(row[:size], sequence)
@@ -95,6 +95,7 @@ def test_arrays_are_padded_and_shuffled_as_images_are(mesh):
     cut, kept = padded("p", ragged, 4)
     np.testing.assert_array_equal(cut, inputs[:, :4])
     np.testing.assert_array_equal(kept, np.minimum(length, 4))
+    assert steps_of(4, ragged) == 4 and steps_of(99, ragged[:9], ragged[9:]) == inputs.shape[1]
     flag = np.arange(20) % 2 == 0
     split = Arrays("p", {"inputs": inputs, "length": length, "flag": flag})
     options = {"batch_size": 16, "sharding": batch_sharding(mesh)}
@@ -111,9 +112,9 @@ def test_arrays_are_padded_and_shuffled_as_images_are(mesh):
 
 def test_what_cannot_be_padded():
     good = np.ones((3, 2), np.float32)
-    with pytest.raises(UserError, match=r"sequence 1 of p is empty"):
-        padded("p", [good, good[:0]])
+    with pytest.raises(UserError, match=r"p: sequence 1 is empty"):
+        padded("p", [good, good[:0]], 3)
     bad = good.copy()
     bad[2, 1] = np.nan
-    with pytest.raises(UserError, match=r"sequence 1 of p holds nan at step 2, channel 1"):
-        padded("p", [good, bad])
+    with pytest.raises(UserError, match=r"p: sequence 1 holds nan at step 2, channel 1"):
+        padded("p", [good, bad], 3)
