@@ -10,10 +10,10 @@ model and any lowering of its layers; nothing is computed or compiled.
   pooling, slices and all that leaves positions alone. Branches that meet are seen together. What
   mixes positions otherwise, as do a dense layer and a norm that averages over them (group, layer,
   instance), sees the whole map. A border of the map's own pixels (padding 'reflect', 'circular')
-  counts as padding.
+  counts as padding. A scan's state, and hence a recurrent network, sees all steps of a sequence.
 - Multiply–adds (MACs) are those of activations with parameters in convolutions and dense layers,
-  for one image and with the padding, as papers count them; biases, norms, activations and pooling
-  have none.
+  for one image and with the padding, as papers count them, in a scan as often as it steps; biases,
+  norms, activations and pooling have none.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from research.inspection.receptive_field import Field
 from research.models.network import Network
 
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # where an equation keeps the function that it calls
-_LOOPS = ("scan", "while", "cond")
+_UNKNOWN = ("while", "cond")  # how often their functions are called is known in running only
 BATCH = 2  # images that are traced: with one, reshapes would not tell its axis from a map of 1×1
 
 
@@ -95,7 +95,7 @@ def structure(model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32) 
 
     Raises:
         UserError: the model refuses such an image.
-        NotImplementedError: the image goes through a loop or a conditional.
+        NotImplementedError: the image goes through a loop of unknown length or a conditional.
     """
     images = jax.ShapeDtypeStruct((BATCH, *shape), dtype)
     if isinstance(model, Network):
@@ -116,7 +116,11 @@ def structure(model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32) 
     ]
     outputs = walk.run(closed.jaxpr, [*arguments, _Value(pixels)], "")
     seen = jax.tree.unflatten(jax.tree.structure((0, endpoints)), outputs)[1]
-    return Structure(walk.layers(), {name: seen[name].fields or () for name in endpoints})
+    fields = {  # of an endpoint of several arrays, the first one's
+        name: jax.tree.leaves(value, is_leaf=lambda v: isinstance(v, _Value))[0].fields or ()
+        for name, value in seen.items()
+    }
+    return Structure(walk.layers(), {name: fields[name] for name in endpoints})
 
 
 class _Walk:
@@ -130,8 +134,10 @@ class _Walk:
         }
         self._layers: dict[str, Layer] = {}
 
-    def run(self, jaxpr: Any, arguments: list[_Value], around: str) -> list[_Value]:
-        """Return what is known of the results; `around` is the scope of the call."""
+    def run(self, jaxpr: Any, arguments: list[_Value], around: str, times: int = 1) -> list[_Value]:
+        """Return what is known of the results; `around` is the scope of the call, and `times` how
+        often it is made.
+        """
         values = dict(zip(jaxpr.invars, arguments, strict=True))
 
         def known(variable):  # constants of the jaxpr and literals are nobody's
@@ -142,15 +148,18 @@ class _Walk:
             scope = "/".join(s for s in (around, str(eqn.source_info.name_stack)) if s)
             seen = any(v.fields is not None for v in operands)
             called = next((eqn.params[k] for k in _CALLS if k in eqn.params), None)
-            if seen and eqn.primitive.name in _LOOPS:
+            if seen and eqn.primitive.name in _UNKNOWN:
                 raise NotImplementedError(f"{scope}: receptive field of {eqn.primitive.name!r}")
-            if seen and called is not None:
-                results = self.run(getattr(called, "jaxpr", called), operands, scope)
+            if seen and eqn.primitive.name == "scan":
+                inside = self._everywhere(eqn, operands)
+                results = self.run(called.jaxpr, inside, scope, times * eqn.params["length"])
+            elif seen and called is not None:
+                results = self.run(getattr(called, "jaxpr", called), operands, scope, times)
             else:
                 fields = self._see(eqn, operands) if seen else None
                 results = [_Value(fields, any(v.learned for v in operands))] * len(eqn.outvars)
                 if seen:
-                    self._note(eqn, operands, fields, scope)
+                    self._note(eqn, operands, fields, scope, times)
             values |= dict(zip(eqn.outvars, results, strict=True))
         return [known(v) for v in jaxpr.outvars]
 
@@ -160,6 +169,16 @@ class _Walk:
             self._layers.setdefault(name, Layer(name)).parameters = size
         return list(self._layers.values())
 
+    def _everywhere(self, eqn: Any, operands: list[_Value]) -> list[_Value]:
+        """What is known inside a scan: its state, and what it reads of the image, sees it whole."""
+        image = tuple(Field(pixels, 0, 0, None) for pixels in self._image)
+        first = eqn.params["num_consts"]
+        state = range(first, first + eqn.params["num_carry"])
+        return [
+            v if v.fields is None and i not in state else _Value(image, v.learned)
+            for i, v in enumerate(operands)
+        ]
+
     def _see(self, eqn: Any, operands: list[_Value]) -> tuple[Field, ...]:
         """What an equation's results see."""
         return tuple(
@@ -167,11 +186,13 @@ class _Walk:
             for axis, pixels in enumerate(self._image)
         )
 
-    def _note(self, eqn: Any, operands: list[_Value], fields: tuple[Field, ...], scope: str):
+    def _note(
+        self, eqn: Any, operands: list[_Value], fields: tuple[Field, ...], scope: str, times: int
+    ):
         """Put an equation down to its layer; the last one's result is the layer's output."""
         # "ResNet/stage1_block1/conv1": a class, then modules (with their method if it is named).
         path = "/".join(part.split(".")[0] for part in scope.split("/")[1:])
-        name, macs = self._leaf(path), _macs(eqn, operands)
+        name, macs = self._leaf(path), times * _macs(eqn, operands)
         if name is None and any(v.learned and v.fields is None for v in operands):
             name = path if macs or path in self._sizes else None
         if name is None and (kind := self._pooling(eqn, operands)):

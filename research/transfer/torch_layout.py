@@ -187,7 +187,7 @@ def convert(
         The variables, without those that are missing or misshapen; and a line for each of these,
         and for each tensor too many.
     """
-    state = _without_prefix(state_dict)
+    state = without_prefix(state_dict)
     shapes = {key: tuple(np.shape(value)) for key, value in state.items()}
     slots = _slots(name, model, fresh)
     known = {slot.name for slot in slots}
@@ -199,7 +199,7 @@ def convert(
         if slot.name is None:
             problems.append(f"  missing: {slot}, of which torch's model has no counterpart")
         elif slot.name not in state:
-            near = _nearest(slot.name, slot.torch_shape, spare)
+            near = nearest_tensor(slot.name, slot.torch_shape, spare)
             problems.append(f"  missing: {slot.name} {list(slot.torch_shape)}{near}")
         elif shapes[slot.name] != slot.torch_shape:
             problems.append(
@@ -211,7 +211,7 @@ def convert(
             found[slot.path] = jnp.asarray(array, dtypes[slot.path])
     absent = {slot.name: slot.torch_shape for slot in slots if slot.name and slot.name not in state}
     for key, shape in spare.items():
-        problems.append(f"  too many: {key} {list(shape)}{_nearest(key, shape, absent)}")
+        problems.append(f"  too many: {key} {list(shape)}{nearest_tensor(key, shape, absent)}")
     return unflatten_dict(found), problems
 
 
@@ -229,7 +229,7 @@ def overlay(fresh: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str,
     return unflatten_dict(flatten_dict(dict(fresh)) | flatten_dict(dict(variables)))
 
 
-def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+def without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     if not (isinstance(state_dict, Mapping) and all(isinstance(key, str) for key in state_dict)):
         raise UserError(
             f"from_torch: found a {type(state_dict).__name__}, expected a mapping of names to "
@@ -240,7 +240,7 @@ def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return {key.removeprefix(prefix) if wrapped else key: v for key, v in state_dict.items()}
 
 
-def _nearest(name: str, shape: tuple[int, ...], among: Mapping[str, tuple[int, ...]]) -> str:
+def nearest_tensor(name: str, shape: tuple[int, ...], among: Mapping[str, tuple[int, ...]]) -> str:
     """Return `; nearest: x.weight [2, 3]` of the tensors (name → shape) that have the same last
     name and as many axes: the only one of the same shape, or else the one whose layer has the most
     similar name; of all of the same shape where that is none, the one with the most similar name.

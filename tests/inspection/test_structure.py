@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from research.inspection.structure import structure
 from research.models import MODELS, create_model
+from research.models.rnn import Recurrent
 
 # Name → parameters, and multiply–adds in millions, as torchvision's documentation states them
 # (https://pytorch.org/vision/stable/models.html, "GFLOPS").
@@ -130,14 +131,50 @@ def test_vectors_and_stretched_images():
 
 
 class Loop(nn.Module):
-    """What is not counted."""
+    """Three products, or nobody knows how many."""
+
+    known: bool
 
     @nn.compact
     def __call__(self, x, *, train=False):
         kernel = self.param("kernel", nn.initializers.ones, (3, 3))
-        return jax.lax.fori_loop(0, 3, lambda _, x: x @ kernel, x), {}
+        if self.known:
+            return jax.lax.fori_loop(0, 3, lambda _, x: x @ kernel, x), {}
+        return jax.lax.while_loop(lambda x: x.sum() > 1, lambda x: x @ kernel, x), {}
 
 
-def test_a_loop_is_refused():
-    with pytest.raises(NotImplementedError, match="scan"):
-        structure(Loop(), (4, 4, 3))
+def test_a_loop_counts_as_often_as_it_steps():
+    made_of = structure(Loop(known=True), (4, 4, 3))
+    assert made_of.macs == 3 * 4 * 4 * 3 * 3
+    with pytest.raises(NotImplementedError, match="while"):
+        structure(Loop(known=False), (4, 4, 3))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize(
+    ("switches", "gates"), [({"cell": "lstm"}, 4), ({"cell": "gru", "reset_after": False}, 3)]
+)
+def test_recurrent_networks(switches, gates, remat):
+    steps, features, hidden = 11, 3, 5
+    model = Recurrent(hidden_size=hidden, num_layers=2, bidirectional=True, remat=remat, **switches)
+    made_of = structure(model, (steps, features))
+    inputs = {"layer1": features, "layer2": 2 * hidden}
+    expected = {
+        f"{layer}_{direction}": (
+            (steps, hidden),
+            (width + hidden + 2) * gates * hidden,
+            steps * (width + hidden) * gates * hidden,
+        )
+        for layer, width in inputs.items()
+        for direction in ("forward", "backward")
+    }
+    found = {layer.name: (layer.output, layer.parameters, layer.macs) for layer in made_of.layers}
+    assert found == expected
+    assert made_of.endpoints["final_state"][0].size == steps
+    assert made_of.endpoints["layer1"][0].size == steps
+
+
+@pytest.mark.parametrize(("cell", "kernels"), [("min_gru", 2 * 15), ("lru", 2 * 15 + 50 + 15)])
+def test_parallel_cells(cell, kernels):
+    made_of = structure(Recurrent(cell, 5), (11, 3))
+    assert made_of.macs == 11 * kernels

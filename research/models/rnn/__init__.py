@@ -1,0 +1,10 @@
+"""Recurrent networks: cells, and layers of them over padded batches of sequences.
+
+model = Recurrent("gru", 128, num_layers=2, bidirectional=True)
+variables = model.init(key, inputs)
+outputs, endpoints = model.apply(variables, inputs, lengths)
+"""
+
+from research.models.rnn.recurrent import Recurrent, check_lengths
+
+__all__ = ["Recurrent", "check_lengths"]
