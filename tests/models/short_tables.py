@@ -3,7 +3,15 @@
 The fixture `short` puts them in place of the papers' tables.
 """
 
-from research.models.cnn import googlenet, inception_v3, inception_v4, resnet, xception
+from research.models.cnn import (
+    googlenet,
+    inception_v3,
+    inception_v4,
+    mobilenet_v1,
+    mobilenet_v2,
+    resnet,
+    xception,
+)
 
 TABLES = {
     googlenet: {
@@ -34,5 +42,7 @@ TABLES = {
     xception: {
         "BLOCKS": {"block1": ((72, 72), 2), "block2": ((72,) * 3, 1), "block12": ((72, 80), 2)}
     },
+    mobilenet_v1: {"BLOCKS": ((64, 1), (128, 2), (128, 1))},
+    mobilenet_v2: {"STAGES": ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 1))},
     resnet: {"BLOCKS": {18: (1, 1, 1, 1), 50: (1, 1, 1, 1)}},
 }
