@@ -5,6 +5,7 @@ variables = model.init(key, inputs)
 outputs, endpoints = model.apply(variables, inputs, lengths)
 """
 
+from research.models.rnn.convlstm import ConvLSTM
 from research.models.rnn.recurrent import Recurrent, check_lengths
 
-__all__ = ["Recurrent", "check_lengths"]
+__all__ = ["ConvLSTM", "Recurrent", "check_lengths"]

@@ -63,12 +63,14 @@ class Cell:
     Attributes:
         gates: the width of both projections, in units of the hidden size H.
         states: how many arrays carry the state: h, or h and c.
+        summed: whether `step` sees x and the product with h in their sum only.
         input_init: how W starts, gate by gate: one of `INITS`.
         recurrent_init: how U starts.
     """
 
     gates: ClassVar[int] = 1
     states: ClassVar[int] = 1
+    summed: ClassVar[bool] = True
 
     input_init: str = "glorot"
     recurrent_init: str = "orthogonal"
@@ -176,6 +178,7 @@ class GRU(Cell):
     """
 
     gates: ClassVar[int] = 3
+    summed: ClassVar[bool] = False
 
     reset_after: bool = True
 

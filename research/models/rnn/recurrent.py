@@ -121,7 +121,7 @@ class Recurrent(nn.Module):
         directions = ("forward", "backward") if self.bidirectional else ("forward",)
         states = self._initial_states(initial_state, self.num_layers * len(directions), batch)
         mask = None if lengths is None else jnp.arange(steps) < lengths[:, None]
-        hidden = _within(mask, inputs.astype(self.dtype))
+        hidden = within(mask, inputs.astype(self.dtype))
         endpoints, finals = {}, []
         for layer in range(1, self.num_layers + 1):
             below = hidden
@@ -133,11 +133,13 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in directions:
                 name = f"layer{layer}_{direction}"
-                final, (h, gates) = self._direction(name, below, mask, states[len(finals)], train)
+                final, (h, gates) = self._direction(
+                    name, below, mask, states[len(finals)], train, record
+                )
                 finals.append(final)
-                outputs.append(_within(mask, h))
+                outputs.append(within(mask, h))
                 for gate, value in gates.items() if record else ():
-                    endpoints[f"{name}/{gate}"] = _within(mask, value)
+                    endpoints[f"{name}/{gate}"] = within(mask, value)
             outputs = jnp.concatenate(outputs, -1) if self.bidirectional else outputs[0]
             residual = self.residual and hidden.shape == outputs.shape
             hidden = hidden + outputs if residual else outputs
@@ -148,7 +150,7 @@ class Recurrent(nn.Module):
 
     @nn.nowrap
     def _direction(
-        self, name: str, x: Array, mask: Array | None, state: State, train: bool
+        self, name: str, x: Array, mask: Array | None, state: State, train: bool, record: bool
     ) -> tuple[State, tuple[Array, dict[str, Array]]]:
         """Run one layer in one direction, [B, T, D] → the last state, [B, T, H] and the gates."""
         kind = PARALLEL.get(self.cell, Direction)
@@ -161,7 +163,7 @@ class Recurrent(nn.Module):
         reverse = name.endswith("backward")
         if kind is Direction:
             layer = Direction(**fields | {"cell": _cell(self)}, reverse=reverse, name=name)
-            return layer(inputs, state, train=train)
+            return layer(inputs, state, train=train, record=record)
         return kind(**fields, reverse=reverse, name=name)(inputs, state)
 
     @nn.nowrap
@@ -202,7 +204,7 @@ class Direction(nn.Module):
     param_dtype: Any
 
     @nn.compact
-    def __call__(self, inputs: Inputs, state: State, *, train: bool):
+    def __call__(self, inputs: Inputs, state: State, *, train: bool, record: bool):
         cell, width = self.cell, self.cell.gates * self.hidden_size
         inputs = _swap(inputs)  # time first, as scans go
         zeros, ones = nn.initializers.zeros, nn.initializers.ones
@@ -250,6 +252,7 @@ class Direction(nn.Module):
                 state,
                 reverse=self.reverse,
                 unroll=self.unroll,
+                record=record,
             )
 
         if self.batch_norm:  # which has to see all steps before the first is taken
@@ -275,16 +278,16 @@ def _swap(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
-def check_sequences(inputs: Any, lengths: Any) -> tuple[int, int]:
-    """Refuse inputs that are not sequences [B, T, …] of at least one step; return (B, T).
+def check_sequences(inputs: Any, lengths: Any, axes: str = "[B, T, D]") -> tuple[int, int]:
+    """Refuse inputs that have not these axes, or no steps; return (B, T).
 
     Raises:
         UserError: another rank, no steps, or lengths for which see `check_lengths`.
     """
-    if jnp.ndim(inputs) != 3:
+    if jnp.ndim(inputs) != axes.count(",") + 1:
         raise UserError(
-            f"inputs: found shape {jnp.shape(inputs)}, expected [B, T, D]: sequences of T steps of "
-            "D features; tokens are embedded first, and one sequence is a batch of 1"
+            f"inputs: found shape {jnp.shape(inputs)}, expected {axes}: sequences of T steps; "
+            "tokens are embedded first, and one sequence is a batch of 1"
         )
     batch, steps = inputs.shape[:2]
     if not steps:
@@ -323,9 +326,11 @@ def check_lengths(lengths: Any, batch: int, steps: int) -> None:
         raise UserError(f"lengths[{i}]: found {values[i]}, expected from 1 to T = {steps}: {why}")
 
 
-def _within(mask: Array | None, x: Array) -> Array:
-    """`x` [B, T, …] within the sequences, 0 beyond; what stands there is not touched."""
-    return x if mask is None else jnp.where(mask[..., None], x, 0)
+def within(mask: Array | None, x: Array) -> Array:
+    """`x` [B, T, …] where `mask` [B, T] is True, 0 elsewhere, whatever stands there."""
+    if mask is None:
+        return x
+    return jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
 
 
 # Switch -> the cells that have it.

@@ -56,6 +56,7 @@ def recurrence(
     *,
     reverse: bool = False,
     unroll: int = 1,
+    record: bool = False,
 ) -> tuple[State, tuple[Array, dict[str, Array]]]:
     """Take a cell through time.
 
@@ -70,12 +71,13 @@ def recurrence(
         state: before the first step, [B, H] each.
         reverse: whether time runs from the last step to the first.
         unroll: steps in one iteration of the loop.
+        record: whether to return the gates.
 
     Returns:
-        The state after the last step; h at each step, [T, B, H], and the gates.
+        The state after the last step; h at each step, [T, B, H]; the gates, {} without `record`.
     """
 
-    def scan(weights, pointwise, inputs, state, shifts=None):
+    def scan(weights, pointwise, inputs, state, shifts=None, with_operands=False):
         def step(state, now):
             (x, mask, nudge), shift = now
             operands = {}
@@ -85,14 +87,15 @@ def recurrence(
                 kernel, bias = weights[name]
                 y = a @ kernel
                 y = y if bias is None else y + bias
-                y = y if shift is None else y + shift[name]
+                if shift is not None and shift[name] is not None:
+                    y = y + shift[name]
                 return layer_norm(y, *pointwise.norms[name]) if pointwise.norms else y
 
             (h, *rest), gates = cell.step(product, pointwise.vectors, x, state)
             new = (h if nudge is None else h + nudge, *rest)
             if mask is not None:
                 new = tuple(jnp.where(mask[:, None], n, o) for n, o in zip(new, state, strict=True))
-            return new, (new[0], gates, operands if shift is not None else None)
+            return new, (new[0], gates if record else {}, operands if with_operands else {})
 
         state, (h, gates, operands) = lax.scan(
             step, state, (inputs, shifts), reverse=reverse, unroll=unroll
@@ -110,13 +113,17 @@ def recurrence(
     def run_jvp(primals, tangents):
         weights, pointwise, inputs, state = primals
         d_weights, d_pointwise, d_inputs, d_state = tangents
+        # Where a step sees but the sum of both projections, the input's can be shifted instead.
+        summed = cell.summed and not pointwise.norms
         shifts = {
-            name: jnp.zeros((*inputs.x.shape[:2], kernel.shape[1]), inputs.x.dtype)
+            name: None
+            if summed
+            else jnp.zeros((*inputs.x.shape[:2], kernel.shape[1]), kernel.dtype)
             for name, (kernel, _) in weights.items()
         }
 
         def derived(pointwise, x, nudge, state, shifts):
-            return scan(weights, pointwise, Inputs(x, inputs.mask, nudge), state, shifts)
+            return scan(weights, pointwise, Inputs(x, inputs.mask, nudge), state, shifts, True)
 
         result, push, operands = jax.linearize(
             derived, pointwise, inputs.x, inputs.nudge, state, shifts, has_aux=True
@@ -125,7 +132,10 @@ def recurrence(
             name: operands[name] @ kernel + (0 if bias is None else bias)
             for name, (kernel, bias) in d_weights.items()
         }
-        return result, push(d_pointwise, d_inputs.x, d_inputs.nudge, d_state, d_shifts)
+        d_x = d_inputs.x
+        if summed:
+            d_x, d_shifts = d_x + d_shifts["h"], {"h": None}
+        return result, push(d_pointwise, d_x, d_inputs.nudge, d_state, d_shifts)
 
     return run(weights, pointwise, inputs, state)
 
