@@ -19,7 +19,8 @@ class Dataset:
     """Three splits of examples of one kind; `train.spec` says which.
 
     Of sequences, `inputs` are int32[T], ids of `vocabulary`, or float32[T, D]; `length` is how many
-    of the T are real; what is to be told of them is `label`, `target` or `targets`.
+    of the T are real; what is to be told of them is `label`, `target` or `targets`; `side`,
+    float32[S], is what else is known of one.
 
     Attributes:
         name: as in `data.name`.

@@ -28,13 +28,16 @@ SEQUENCES: dict[str, Callable[[Options], Dataset]] = {
     "tinyshakespeare": language.tinyshakespeare,
     **{f"gutenberg/{book}": partial(language.gutenberg, book) for book in language.BOOKS},
     "wikitext2": language.wikitext2,
+    # lines to be tagged
+    "tinyshakespeare/case": language.tinyshakespeare_case,
     # pairs of sentences
     "multi30k/de-en": partial(multi30k.multi30k, ("de", "en")),
     "multi30k/en-de": partial(multi30k.multi30k, ("en", "de")),
     # labelled sentences
     **{name: partial(sentences.open_sentences, name) for name in sentences.FILES},
     # sounds, series, music
-    "fsdd": fsdd.fsdd,
+    "fsdd": partial(fsdd.fsdd, ""),
+    **{f"fsdd/{beside}": partial(fsdd.fsdd, beside) for beside in ("speaker", "image")},
     **{f"ett/{file}": partial(ett.ett, file) for file in ("h1", "h2", "m1", "m2")},
     **{
         f"jsb_chorales/{step}": partial(jsb_chorales.jsb_chorales, step)

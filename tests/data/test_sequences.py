@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
 from research.config import UserError
@@ -34,7 +35,7 @@ def check(dataset):
     tokens = spec["inputs"][1] == np.int32
     assert spec["length"] == ((), np.int32)
     assert tokens == (dataset.vocabulary is not None) and len(spec["inputs"][0]) == 2 - tokens
-    assert ("label" in spec) == bool(dataset.class_names)
+    assert not dataset.class_names or {"label", "targets"} & {*spec}
     for part in PARTS:
         split = getattr(dataset, part)
         assert split.spec == spec and len(split) and split.name in dataset.name
@@ -256,6 +257,29 @@ def test_recordings_in_an_archive_or_a_folder(tmp_path):
     assert spelt == list(one.class_names)
 
 
+def test_what_stands_beside():
+    tones = load_dataset("toy/tones_and_images").test.arrays()
+    images, labels = load_digits(return_X_y=True)
+    for side, label in zip(tones["side"], tones["label"], strict=True):
+        (place,) = np.flatnonzero((images / 16 == side).all(1))[:1]
+        assert labels[place] == label and place % 4 == 0
+    motion = load_dataset("toy/motion_at_rates").train.arrays()
+    assert motion["side"].shape == (1000, 1) and 0.5 < motion["side"].min() < 1 < 1.9
+    # The beat, in steps, is of both gaits alike; in seconds it is not.
+    beats = np.abs(np.fft.rfft(motion["inputs"], axis=1)).sum(2)[:, 1:].argmax(1) + 1
+    pace = beats / 50 * 20 * motion["side"][:, 0]
+    assert ((pace > 2) == motion["label"]).mean() > 0.9
+    assert max(((beats > n) == motion["label"]).mean() for n in range(20)) < 0.8
+
+
+def test_capitals():
+    dataset = load_dataset("toy/case")
+    arrays = dataset.train.arrays()
+    first = dataset.vocabulary.decode(arrays["inputs"][0])
+    assert first == "in the beginning god created the heaven and the earth."
+    np.testing.assert_array_equal(np.flatnonzero(arrays["targets"][0]), [0, 17])
+
+
 class Evil:
     def __reduce__(self):
         return os.system, ("echo caught",)
@@ -314,6 +338,16 @@ def test_tinyshakespeare():
     assert sum(map(len, tokens)) == len(text) == 1_115_394
     assert "".join(dataset.vocabulary.decode(t) for t in tokens) == text
     assert len(dataset.vocabulary) == 65 + 4 and len(tokens[2]) == round(0.05 * len(text))
+
+
+@real
+def test_wikitext_has_the_published_number_of_tokens(tmp_path):
+    """217,646 and 245,569, an end at each line: what perplexities of it are taken over."""
+    for file in ("valid.txt.xz", "test.txt.xz"):
+        write(tmp_path, f"wikitext2/{file}", (Path(RAW) / "wikitext2_partial" / file).read_bytes())
+    write(tmp_path, "wikitext2/train.txt", "a <unk> b\n" * 50)
+    dataset = load_dataset("wikitext2", str(tmp_path))
+    assert [len(getattr(dataset, part).tokens) for part in PARTS] == [200, 217_646, 245_569]
 
 
 @real

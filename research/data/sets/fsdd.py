@@ -2,6 +2,8 @@
 
 import re
 import tarfile
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,31 +18,64 @@ from research.data.text import Vocabulary
 RATE = 8000  # Hz
 STEPS = 100  # of 10 ms: 99 % of the recordings are shorter
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+FILE = r"(\d)_(\w+)_(\d+)\.wav"
 TEST = range(5)  # the official test recordings of each speaker and digit
 
+Heard = tuple[list[np.ndarray], list[int]]  # sounds and their digits
 
-def fsdd(options: Options) -> Dataset:
+
+def fsdd(beside: str, options: Options) -> Dataset:
     """Free Spoken Digit Dataset: 3,000 recordings, 6 speakers, 10 digits; the official test split.
 
     Z. Jackson et al., github.com/Jakobovski/free-spoken-digit-dataset; CC BY-SA 4.0. Its folder
     `fsdd/recordings` of `<digit>_<speaker>_<number>.wav`, or `fsdd/recordings.tar.xz` of the same.
+
+    Args:
+        beside: what else each example has, as `side` float32[S]: `speaker`, which of them it is, 0
+            or 1 each; `image`, the 64 pixels of a handwritten digit of the same class (scikit-
+            learn's, another in test than in training), as V. Vielzeuf et al., CentralNet, 2018,
+            pair sound and image; "" for nothing.
+        options: `length` is the most steps of 10 ms.
     """
-    parts: dict[str, tuple[list[np.ndarray], list[int]]] = {"train": ([], []), "test": ([], [])}
+    parts: dict[str, Heard] = {"train": ([], []), "test": ([], [])}
+    speakers: dict[str, list[str]] = {"train": [], "test": []}
     for name, data in _recordings(options.data_dir):
-        digit, number = (int(n) for n in re.fullmatch(r"(\d)_\w+_(\d+)\.wav", name).groups())
-        sounds, labels = parts["test" if number in TEST else "train"]
-        sounds.append(read_wav(f"fsdd: {name}", data, RATE))
-        labels.append(digit)
-    return digits_heard("fsdd", parts, options)
+        digit, speaker, number = re.fullmatch(FILE, name).groups()
+        part = "test" if int(number) in TEST else "train"
+        parts[part][0].append(read_wav(f"fsdd: {name}", data, RATE))
+        parts[part][1].append(int(digit))
+        speakers[part].append(speaker)
+    side: dict[str, np.ndarray] = {}
+    if beside == "speaker":
+        known = sorted({*speakers["train"], *speakers["test"]})
+        side = {part: np.float32(np.array(who)[:, None] == known) for part, who in speakers.items()}
+    elif beside == "image":
+        side = {part: images_of(labels, part) for part, (_, labels) in parts.items()}
+    return digits_heard("fsdd" + (beside and f"/{beside}"), parts, options, side)
+
+
+def images_of(labels: list[int], part: str) -> np.ndarray:
+    """Return an image of each digit, float32[N, 64] in [0, 1]: one of four is for `test` alone."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rng = np.random.RandomState(0)
+    kept = (np.arange(len(digits.target)) % 4 == 0) == (part == "test")
+    of_class = [np.flatnonzero(kept & (digits.target == digit)) for digit in range(10)]
+    chosen = [of_class[label][rng.randint(len(of_class[label]))] for label in labels]
+    return np.float32(digits.data[chosen] / 16)
 
 
 def digits_heard(
-    name: str, parts: dict[str, tuple[list[np.ndarray], list[int]]], options: Options
+    name: str,
+    parts: dict[str, Heard],
+    options: Options,
+    side: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> Dataset:
     """Return sounds of digits as log-mel spectra, standardised by band.
 
     An example is `inputs` float32[T, 40], `length`, `label`, and the letters of the digit's name
-    (for CTC), `targets` int32[5] of `target_length`.
+    (for CTC), `targets` int32[5] of `target_length`; and `side`, by split, where it is given.
     """
     vocabulary = Vocabulary.build("char", WORDS)
     spelt, letters = padded(name, [vocabulary.encode(word) for word in WORDS], 5)
@@ -53,6 +88,8 @@ def digits_heard(
         splits[part] = labelled(name, inputs, length, parts[part][1], WORDS)
         label = splits[part].columns["label"]
         splits[part].columns.update(targets=spelt[label], target_length=letters[label])
+        if side:
+            splits[part].columns["side"] = side[part]
     return Dataset(
         name,
         **divide(splits.pop("train"), options, **splits),
@@ -78,6 +115,6 @@ def _recordings(data_dir: str | None):
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{path}: unreadable archive ({error})") from error
     for name in sorted(found):
-        if not re.fullmatch(r"\d_\w+_\d+\.wav", name):
+        if not re.fullmatch(FILE, name):
             raise UserError(f"fsdd: found {name!r}, expected <digit>_<speaker>_<number>.wav")
         yield name, found[name]

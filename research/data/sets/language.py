@@ -6,7 +6,8 @@ import numpy as np
 
 from research.config import UserError
 from research.data import raw
-from research.data.dataset import Dataset, Options
+from research.data.arrays import Arrays, padded, steps_of
+from research.data.dataset import Dataset, Options, few
 from research.data.stream import Stream
 from research.data.text import EOS, Vocabulary
 
@@ -49,6 +50,33 @@ def _tokens(vocabulary: Vocabulary, text: str) -> np.ndarray:
     return np.concatenate([np.append(vocabulary.encode(line), np.int32(EOS)) for line in lines])
 
 
+def capitals(name: str, texts: dict[str, str], options: Options) -> Dataset:
+    """Return lines in lower case, to be tagged: `inputs` int32[T], `length`, `targets` int32[T].
+
+    `targets` are 1 where a character of the text is a capital. Lines without a letter are left out.
+
+    References:
+        R. H. Susanto, H. L. Chieu, W. Lu, Learning to Capitalize with Character-Level Recurrent
+        Neural Networks, EMNLP 2016.
+    """
+    lines = {
+        part: [line for line in text.split("\n") if line.lower() != line.upper()]
+        for part, text in texts.items()
+    }
+    vocabulary = Vocabulary.build("char", lines["train"], options.vocabulary_size, lowercase=True)
+    steps = steps_of(options.length, *lines.values())
+    splits = {}
+    for part, held in lines.items():
+        inputs, length = padded(name, [vocabulary.encode(line) for line in held], steps)
+        # A few capitals are two characters in lower case.
+        marks = ([c.isupper() for c in line for _ in c.lower()] for line in held)
+        capital = [np.array(line, np.int32) for line in marks]
+        columns = {"inputs": inputs, "length": length, "targets": padded(name, capital, steps)[0]}
+        splits[part] = Arrays(name, columns)
+    splits["train"] = few(splits["train"], options.train_size)
+    return Dataset(name, **splits, class_names=("small", "capital"), vocabulary=vocabulary)
+
+
 def cut(text: str, validation: float = 0.05, test: float = 0.05) -> dict[str, str]:
     """Return the end of a text as test, what is before it as validation, the rest as train."""
     ends = [round(len(text) * (1 - validation - test)), round(len(text) * (1 - test))]
@@ -66,8 +94,16 @@ def tinyshakespeare(options: Options) -> Dataset:
     of Recurrent Neural Networks", 2015; the text is in the public domain.
     `tinyshakespeare/input.txt` of github.com/karpathy/char-rnn.
     """
-    path = raw.find(options.data_dir, "tinyshakespeare", "input.txt")
-    return language("tinyshakespeare", cut(raw.read_text(path)), options, "char")
+    return language("tinyshakespeare", cut(_shakespeare(options)), options, "char")
+
+
+def tinyshakespeare_case(options: Options) -> Dataset:
+    """The same text, line by line, in lower case: which letters were capitals?"""
+    return capitals("tinyshakespeare/case", cut(_shakespeare(options)), options)
+
+
+def _shakespeare(options: Options) -> str:
+    return raw.read_text(raw.find(options.data_dir, "tinyshakespeare", "input.txt"))
 
 
 BOOKS = {"moby_dick": "moby_dick_2701.txt", "war_and_peace": "war_and_peace_2600.txt"}

@@ -13,9 +13,9 @@ import numpy as np
 
 from research.data.dataset import Dataset, Options
 from research.data.sets.ett import forecasts
-from research.data.sets.fsdd import RATE, digits_heard
+from research.data.sets.fsdd import RATE, digits_heard, images_of
 from research.data.sets.jsb_chorales import music
-from research.data.sets.language import cut, language
+from research.data.sets.language import capitals, cut, language
 from research.data.sets.multi30k import pairs
 from research.data.sets.pen import drawings
 from research.data.sets.sentences import labelled_sentences
@@ -26,8 +26,12 @@ SIZES = {"train": 1000, "validation": 200, "test": 200}
 
 def text(options: Options) -> Dataset:
     """Nine thousand characters of the Bible and of Shakespeare; 80 %, 10 % and 10 %."""
-    held = (Path(__file__).parent / "toy.txt").read_text(encoding="utf-8")
-    return language("toy/text", cut(held, 0.1, 0.1), options, "char")
+    return language("toy/text", cut(_text(), 0.1, 0.1), options, "char")
+
+
+def case(options: Options) -> Dataset:
+    """The same text in lower case, line by line: which letters were capitals?"""
+    return capitals("toy/case", cut(_text(), 0.1, 0.1), options)
 
 
 SUBJECTS = {"der Hund": "the dog", "die Frau": "the woman", "das Kind": "the child"}
@@ -84,20 +88,22 @@ def sentiment(options: Options) -> Dataset:
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477)  # Hz, of a telephone's keys (ITU-T Q.23)
 
 
+TONES = {"train": 300, "validation": 100, "test": 100}
+
+
 def tones(options: Options) -> Dataset:
     """Digits as a telephone dials them: two tones each, of 0.2 to 0.6 s, in noise."""
+    return digits_heard("toy/tones", _drawn("tones", _tone, TONES), options)
 
-    def draw(rng: np.random.RandomState) -> tuple[np.ndarray, int]:
-        digit = rng.randint(10)
-        row, column = divmod(digit - 1, 3) if digit else (3, 1)
-        silence, sound = rng.uniform(0.02, 0.1), rng.uniform(0.2, 0.6)
-        times = np.arange(int((2 * silence + sound) * RATE)) / RATE
-        on = (times > silence) & (times < silence + sound)
-        waves = sum(np.sin(2 * np.pi * f * times) for f in (ROWS[row], COLUMNS[column]))
-        return np.float32(0.1 * on * waves + 0.1 * rng.randn(len(times))), digit
 
-    parts = _drawn("tones", draw, {"train": 300, "validation": 100, "test": 100})
-    return digits_heard("toy/tones", parts, options)
+def _tone(rng: np.random.RandomState) -> tuple[np.ndarray, int]:
+    digit = rng.randint(10)
+    row, column = divmod(digit - 1, 3) if digit else (3, 1)
+    silence, sound = rng.uniform(0.02, 0.1), rng.uniform(0.2, 0.6)
+    times = np.arange(int((2 * silence + sound) * RATE)) / RATE
+    on = (times > silence) & (times < silence + sound)
+    waves = sum(np.sin(2 * np.pi * f * times) for f in (ROWS[row], COLUMNS[column]))
+    return np.float32(0.1 * on * waves + 0.1 * rng.randn(len(times))), digit
 
 
 def series(options: Options) -> Dataset:
@@ -150,6 +156,13 @@ def strokes(options: Options) -> Dataset:
     return drawings("toy/strokes", {part: held for part, (held, _) in parts.items()}, options)
 
 
+def tones_and_images(options: Options) -> Dataset:
+    """The first 300 tones, and beside each a handwritten digit, as `fsdd` pairs them."""
+    parts = _drawn("tones", _tone, TONES)
+    side = {part: images_of(labels, part) for part, (_, labels) in parts.items()}
+    return digits_heard("toy/tones_and_images", parts, options, side)
+
+
 GAITS = ("standing", "walking", "running")
 
 
@@ -164,6 +177,29 @@ def motion(options: Options) -> Dataset:
         return np.float32(swing + [0, 0, 1] + 0.4 * rng.randn(len(times), 3)), gait
 
     return labelled_series("toy/motion", _drawn("motion", draw), GAITS, options)
+
+
+def motion_at_rates(options: Options) -> Dataset:
+    """Walking or running at a rate of 10 to 40 Hz, by which alone they can be told apart.
+
+    `side` float32[1] is the rate, in units of 20 Hz.
+    """
+    rates: list[float] = []
+
+    def draw(rng: np.random.RandomState) -> tuple[np.ndarray, int]:
+        gait, rate = rng.randint(2), rng.uniform(0.5, 2.0)
+        times = np.arange(50)[:, None] / (20 * rate)
+        pace = (1.4, 2.8)[gait] * rng.uniform(0.9, 1.1)
+        rates.append(rate)
+        swing = np.sin(2 * np.pi * pace * times + rng.uniform(0, 6, 3))
+        return np.float32(swing + 0.4 * rng.randn(50, 3)), gait
+
+    parts = _drawn("motion_at_rates", draw)
+    dataset = labelled_series("toy/motion_at_rates", parts, GAITS[1:], options)
+    side = np.split(np.float32(rates)[:, None], np.cumsum(list(SIZES.values()))[:-1])
+    for part, held in zip(SIZES, side, strict=True):
+        getattr(dataset, part).columns["side"] = held
+    return dataset
 
 
 def dna(options: Options) -> Dataset:
@@ -207,9 +243,14 @@ def heartbeats(options: Options) -> Dataset:
 TOYS: dict[str, Callable[[Options], Dataset]] = {
     f"toy/{make.__name__}": make
     for make in (
-        *(text, translation, sentiment, tones, series, chorales, strokes, motion, dna, heartbeats),
+        *(text, case, translation, sentiment, tones, tones_and_images, series, chorales, strokes),
+        *(motion, motion_at_rates, dna, heartbeats),
     )
 }
+
+
+def _text() -> str:
+    return (Path(__file__).parent / "toy.txt").read_text(encoding="utf-8")
 
 
 def _rng(name: str) -> np.random.RandomState:
