@@ -41,6 +41,10 @@ class Arrays(Split):
         """Return the split of some examples."""
         return Arrays(self.name, self.read(positions))
 
+    def beside(self, **columns: np.ndarray) -> "Arrays":
+        """Return the split with further columns."""
+        return Arrays(self.name, self.columns | columns)
+
     def digest(self) -> str:
         """Return the SHA-256, in hexadecimal digits, of what the columns hold."""
 

@@ -14,7 +14,7 @@ from research.data.text import Vocabulary
 SPLIT_SEED = 0  # of the permutation that carves splits: never a run's seed
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Three splits of examples of one kind; `train.spec` says which.
 
@@ -58,8 +58,14 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of every image, of a set of images; they are uint8."""
-        return self.train.spec["image"][0]
+        """(H, W, C) of every image, which are uint8; a `UserError` where there are none."""
+        spec = self.train.spec
+        if "image" not in spec:
+            raise UserError(
+                f"data.name: found {self.name!r}, whose examples are {', '.join(spec)}, where a "
+                "set of images is expected"
+            )
+        return spec["image"][0]
 
 
 @dataclasses.dataclass(frozen=True)

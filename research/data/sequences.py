@@ -9,7 +9,6 @@ from functools import partial
 
 from research.config import unknown
 from research.data.dataset import Dataset, Options
-from research.data.probes import PROBES, open_probe
 from research.data.sets import (
     dna,
     ett,
@@ -22,6 +21,7 @@ from research.data.sets import (
     toy,
     ucr,
 )
+from research.data.sets.memory import PROBES, open_probe
 
 SEQUENCES: dict[str, Callable[[Options], Dataset]] = {
     # streams of tokens

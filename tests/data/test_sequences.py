@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
+from test_spectrogram import wav
 
 from research.config import UserError
-from research.data.probes import PROBES
 from research.data.sequences import SEQUENCES
+from research.data.sets.memory import PROBES
 from research.data.sets.toy import TOYS
 from research.data.sources import load_dataset
 from research.data.stream import Stream
 from research.data.text import EOS, UNK
-from tests.data.test_spectrogram import wav
+from research.train.record import facts
 
 PARTS = ("train", "validation", "test")
 RAW = os.environ.get("ABLATE_RAW_DATA", "")
@@ -270,6 +271,19 @@ def test_what_stands_beside():
     pace = beats / 50 * 20 * motion["side"][:, 0]
     assert ((pace > 2) == motion["label"]).mean() > 0.9
     assert max(((beats > n) == motion["label"]).mean() for n in range(20)) < 0.8
+
+
+def test_no_image_is_taken_for_granted():
+    with pytest.raises(UserError, match=r"'toy/motion', whose examples are inputs, length, label,"):
+        _ = load_dataset("toy/motion").image_shape
+
+
+def test_runs_know_their_data_by_what_it_holds():
+    """A run's config.json, and so its resumption and its evaluation, are held against these."""
+    one, other = (facts(load_dataset("toy/text", tokens=kind)) for kind in ("char", "word"))
+    assert one["sizes"] == [71, 8, 8] and one["shapes"]["inputs"] == [100]
+    assert one == facts(load_dataset("toy/text", tokens="char"))
+    assert {k for k in one if one[k] != other[k]} == {"shapes", "sizes", "sha256", "vocabulary"}
 
 
 def test_capitals():

@@ -85,11 +85,10 @@ def digits_heard(
     splits = {}
     for part, sequences in spectra.items():
         inputs, length = padded(f"{name}, {part}", sequences, steps)
-        splits[part] = labelled(name, inputs, length, parts[part][1], WORDS)
-        label = splits[part].columns["label"]
-        splits[part].columns.update(targets=spelt[label], target_length=letters[label])
-        if side:
-            splits[part].columns["side"] = side[part]
+        split = labelled(name, inputs, length, parts[part][1], WORDS)
+        label = split.columns["label"]
+        split = split.beside(targets=spelt[label], target_length=letters[label])
+        splits[part] = split.beside(side=side[part]) if side else split
     return Dataset(
         name,
         **divide(splits.pop("train"), options, **splits),

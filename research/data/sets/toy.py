@@ -5,6 +5,7 @@ nothing about the world. The text alone is real: Genesis 1, Psalm 23 (King James
 seven of Shakespeare's sonnets (1609), all in the public domain.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -196,10 +197,10 @@ def motion_at_rates(options: Options) -> Dataset:
 
     parts = _drawn("motion_at_rates", draw)
     dataset = labelled_series("toy/motion_at_rates", parts, GAITS[1:], options)
-    side = np.split(np.float32(rates)[:, None], np.cumsum(list(SIZES.values()))[:-1])
-    for part, held in zip(SIZES, side, strict=True):
-        getattr(dataset, part).columns["side"] = held
-    return dataset
+    held = np.split(np.float32(rates)[:, None], np.cumsum(list(SIZES.values()))[:-1])
+    sides = dict(zip(SIZES, held, strict=True))
+    splits = {part: getattr(dataset, part).beside(side=side) for part, side in sides.items()}
+    return dataclasses.replace(dataset, **splits)
 
 
 def dna(options: Options) -> Dataset:

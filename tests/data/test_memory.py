@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from research.config import UserError
-from research.data.probes import COPY, ORDER
+from research.data.sets.memory import COPY, ORDER
 from research.data.sources import load_dataset
 
 
