@@ -7,7 +7,7 @@ or not; the docstring of what opens it says which, whose, and under what licence
 from collections.abc import Callable
 from functools import partial
 
-from research.config import unknown
+from research.config import UserError, unknown
 from research.data.dataset import Dataset, Options
 from research.data.sets import (
     dna,
@@ -22,6 +22,7 @@ from research.data.sets import (
     ucr,
 )
 from research.data.sets.memory import PROBES, open_probe
+from research.data.stream import Stream
 
 SEQUENCES: dict[str, Callable[[Options], Dataset]] = {
     # streams of tokens
@@ -64,8 +65,25 @@ def load(name: str, options: Options) -> Dataset:
     """Open a set of sequences.
 
     Raises:
-        UserError: an unknown name, a file that is missing or damaged, or what the set cannot do.
+        UserError: an unknown name, a file that is missing or damaged, or an option that
+            the set does not heed.
     """
     if name not in SEQUENCES:
         raise unknown("data.name", name, SEQUENCES)
-    return SEQUENCES[name](options)
+    dataset = SEQUENCES[name](options)
+    streams = isinstance(dataset.train, Stream)
+    forecasts = name.startswith("ett/") or name == "toy/series"
+    text = dataset.vocabulary is not None and name not in PROBES
+    for field, heeded in (
+        ("train_size", not streams),
+        ("horizon", forecasts),
+        ("tokens", text),
+        ("vocabulary_size", text),
+    ):
+        found = getattr(options, field)
+        if found != getattr(Options, field) and not heeded:
+            raise UserError(
+                f"data.{field}: found {found!r} with data.name={name}, which does not heed it, "
+                "expected it to be left out"
+            )
+    return dataset

@@ -59,6 +59,11 @@ def capitals(name: str, texts: dict[str, str], options: Options) -> Dataset:
         R. H. Susanto, H. L. Chieu, W. Lu, Learning to Capitalize with Character-Level Recurrent
         Neural Networks, EMNLP 2016.
     """
+    if options.tokens not in ("auto", "char"):
+        raise UserError(
+            f"data.tokens: found {options.tokens!r} with data.name={name}, expected char: it is "
+            "characters that are tagged"
+        )
     lines = {
         part: [line for line in text.split("\n") if line.lower() != line.upper()]
         for part, text in texts.items()

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.config import UserError
 from research.data import raw
-from research.data.arrays import check_finite, classes_of, labelled, padded, steps_of
+from research.data.arrays import classes_of, labelled, padded, steps_of
 from research.data.dataset import Dataset, Options, divide, few
 from research.data.sets.jsb_chorales import following
 
@@ -67,12 +67,11 @@ def pendigits(options: Options) -> Dataset:
         if len(rows[0]) != 17:
             raise UserError(f"{path}: found {len(rows[0])} fields in a line, expected 17")
         points = raw.numbers(path, [row[:16] for row in rows]).reshape(-1, 8, 2) / 50 - 1
-        check_finite(str(path), points.reshape(len(points), -1))
         # The place of the 1 in ten signs is the digit; a digit itself stands in `DIGITS`.
         found = [str(row[16].find("1")) if len(row[16]) == 10 else row[16] for row in rows]
         digits = classes_of(str(path), found, DIGITS)
-        length = np.full(len(points), 8, np.int32)
-        splits[part] = labelled("pendigits", points, length, digits, DIGITS)
+        inputs, length = padded(f"pendigits, {part}", points, min(options.length or 8, 8))
+        splits[part] = labelled("pendigits", inputs, length, digits, DIGITS)
     return Dataset(
         "pendigits",
         **divide(splits.pop("train"), options, **splits),
