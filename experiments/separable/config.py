@@ -16,6 +16,7 @@ def get_config(scale):
     config = defaults()
     config.experiment.baseline = "full"
     config.experiment.panels = ("test/accuracy", "test/loss", "train/loss")
+    config.experiment.tune.grid = (0.03, 0.1, 0.3)
     config.model.name = "mobilenet_v1"
     config.optimizer.schedule.name = "cosine"
     config.optimizer.schedule.warmup = 0.05
@@ -23,14 +24,12 @@ def get_config(scale):
         config.data.name = "digits"
         config.data.image_size = 32
         config.data.batch_size = 32
-        config.experiment.tune.grid = (0.003, 0.01, 0.03)
-        config.train.steps = 300
+        config.train.steps = 200
         config.train.eval_every = 50
         config.train.checkpoint_every = 100
         config.train.log_every = 25
         config.train.tensorboard = False
     elif scale == "gpu":
-        config.experiment.tune.grid = (0.03, 0.1, 0.3)
         config.data.name = "cifar10"
         config.data.batch_size = 128
         config.data.augment = ("pad_crop", "flip")
