@@ -48,6 +48,7 @@ def get_config() -> ConfigDict:
                 "factors": (),  # the fields whose values the arms cross; see experiment.cross
                 "within": (),  # those at each of whose levels arms are compared separately
                 "target_accuracy": 0.95,  # validation accuracy that `steps_to_accuracy` waits for
+                "target_loss": 0.0,  # validation loss that `steps_to_loss` waits for
                 # Each arm takes the point of `grid` (a value of the one field, or a tuple with a
                 # value of each) with the best validation accuracy, on average over `seeds` runs.
                 "tune": {
@@ -81,6 +82,30 @@ def get_config() -> ConfigDict:
                 "norm_momentum": placeholder(float),
                 "aux_heads": placeholder(bool),
                 "aux_dropout": placeholder(float),
+                # Of recurrent networks, see research/models/rnn/.
+                "attention": placeholder(str),
+                "input_feeding": placeholder(bool),
+                "cell": placeholder(str),
+                "hidden_size": placeholder(int),
+                "num_layers": placeholder(int),
+                "bidirectional": placeholder(bool),
+                "embedding_size": placeholder(int),
+                "tied": placeholder(bool),
+                "readout": placeholder(str),
+                "variational": placeholder(bool),
+                "input_dropout": placeholder(float),
+                "recurrent_dropout": placeholder(float),
+                "output_dropout": placeholder(float),
+                "layer_norm": placeholder(bool),
+                "batch_norm": placeholder(bool),
+                "residual": placeholder(bool),
+                "peepholes": placeholder(bool),
+                "forget_bias": placeholder(float),
+                "reset_after": placeholder(bool),
+                "input_init": placeholder(str),
+                "recurrent_init": placeholder(str),
+                "unroll": placeholder(int),
+                "remat": placeholder(bool),
             },
             # Start from the weights of a file or of hf:owner/model, or from the best checkpoint of
             # a run: its directory, or "arm:source", the run of arm `source` with the same seed.
@@ -144,6 +169,11 @@ def get_config() -> ConfigDict:
                 "accumulate": 1,  # micro-batches per step
                 "ema": 0.0,  # decay of the averaged weights that are evaluated; 0: off
                 "head": "softmax",  # softmax | sigmoid (each class against the rest) | regression
+                # Of sequences: what is to be done with them, auto being what the set is for.
+                "task": "auto",
+                "carried": True,  # a language model goes on in the state that the last chunk left
+                "sampling": 0.0,  # a decoder's chance to read its own tokens, at the end
+                "recursive": False,  # forecast the next step, again and again, not all at once
                 "class_weights": "none",  # none | balanced: all classes weigh the same in the loss
                 "label_smoothing": 0.0,
                 "log_every": 25,
@@ -189,6 +219,7 @@ RANGES = {
     "data.image_size": (0, math.inf, True),
     "data.validation": (0, 1, False),
     "data.test": (0, 1, False),
+    "train.sampling": (0, 1, True),
     "data.imbalance": (0, 1, False),
     "data.train_size": (0, math.inf, True),
     "data.length": (0, math.inf, True),

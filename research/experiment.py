@@ -22,9 +22,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
-from research.models import MODELS, create_model, switches_of
+from research.models import ALL_MODELS, create_model, switches_of
 from research.study import METRICS, Study, resolved, source_of
-from research.train.program import model_switches
+from research.train.tasks import model_switches
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
 
@@ -178,7 +178,7 @@ def resolve(
 def _change(config: ConfigDict, changes: Mapping[str, Any], source: str) -> ConfigDict:
     """Override; a change of model also unsets the switches that the new model does not take."""
     config = override(config, changes, source)
-    if "model.name" in changes and config.model.name in MODELS:
+    if "model.name" in changes and config.model.name in ALL_MODELS:
         takes = switches_of(config.model.name)
         for switch in config.model:
             if switch not in ("name", *takes) and f"model.{switch}" not in changes:

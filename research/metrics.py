@@ -8,7 +8,7 @@ NumPy's, in float64. Only the area under the ROC curve is no ratio of sums: it n
     precision, recall, f1 = precision_recall_f1(confusion, average="macro")
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -261,6 +261,22 @@ def roc_auc_one_vs_rest(
     if average == "micro":
         return roc_auc(np.ravel(scores), positives.ravel()).item()
     return _average(roc_auc(scores, positives), average, positives.sum(0))
+
+
+def edit_distance(found: Sequence[int], meant: Sequence[int]) -> int:
+    """Return the fewest insertions, deletions and substitutions that make one of the other
+    (Levenshtein 1966).
+
+    Example:
+        >>> edit_distance("kitten", "sitting")
+        3
+    """
+    row = list(range(len(meant) + 1))
+    for i, a in enumerate(found, start=1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(meant, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]
 
 
 def _real(like: jax.Array, mask: jax.Array | None) -> jax.Array:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+SPLITS = ("test", "validation")  # a result shows the first of them that there is
 QUIET = 10.0  # seconds between plain lines, but for the end of a run
 
 
@@ -65,9 +66,12 @@ class Watcher:
             now = time.monotonic()
             rate = (step - last[0]) / max(now - last[1], 1e-9)
             last = (step, now)
-            numbers = f"loss {row['train/loss']:.4f}  acc {row['train/accuracy']:.3f}"
-            if "validation/accuracy" in row:
-                numbers += f"  val {row['validation/accuracy']:.3f}"
+            numbers = f"loss {row['train/loss']:.4f}"
+            if "train/accuracy" in row:
+                numbers += f"  acc {row['train/accuracy']:.3f}"
+            shown = "accuracy" if "validation/accuracy" in row else "loss"
+            if f"validation/{shown}" in row:
+                numbers += f"  val {row[f'validation/{shown}']:.3f}"
             numbers += f"  {rate:.1f} it/s"
             with self._lock:
                 self._fraction[name] = step / steps
@@ -103,9 +107,10 @@ class Watcher:
                 )
                 return
             self._said = now = time.monotonic()
-            shown = "test" if "test/accuracy" in metrics else "validation"
-            accuracy = metrics.get(f"{shown}/accuracy")
-            figure = f"{shown} accuracy {accuracy:.4f}" if accuracy is not None else "no accuracy"
+            names = (f"{part}/{name}" for name in ("accuracy", "loss") for part in SPLITS)
+            found = ((name.replace("/", " "), metrics.get(name)) for name in names)
+            known = (f"{name} {value:.4f}" for name, value in found if value is not None)
+            figure = next(known, "no accuracy")
             self._console.print(
                 f"[{self._title}] {self._done}/{self._runs}  {name}  {result['status']} at step "
                 f"{result['steps']}  {figure}  {result['wall_seconds']:.1f} s  {self._left(now)}",

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, override, plain
-from research.models import MODELS, defaults_of
+from research.models import ALL_MODELS, defaults_of
 from research.train.history import score
 from research.train.record import Run
 
@@ -23,7 +23,10 @@ METRICS = {
     **{f"test/{name}": "max" for name in ("top5", "precision", "recall", "f1")},
     **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc")},
     **{f"test/{name}": "min" for name in ("ece", "mse", "mae")},
+    **{f"test/{name}": "min" for name in ("perplexity", "bits", "error_rate")},
+    "test/frame_accuracy": "max",
     "steps_to_accuracy": "min",
+    "steps_to_loss": "min",
     "diverged": "min",
     "clipped_fraction": None,
     "dead_units": "min",
@@ -178,7 +181,7 @@ def source_of(config: ConfigDict) -> str:
 def resolved(config: ConfigDict) -> ConfigDict:
     """Return a copy in which the model's own defaults stand for switches that are not set."""
     config = config.copy_and_resolve_references()
-    defaults = defaults_of(config.model.name) if config.model.name in MODELS else {}
+    defaults = defaults_of(config.model.name) if config.model.name in ALL_MODELS else {}
     for switch, value in config.model.items():
         if value is None:
             config.model[switch] = defaults.get(switch)

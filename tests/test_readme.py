@@ -11,7 +11,7 @@ from research.experiment import experiments, resolve
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 QUESTIONS = {
-    name: text for text in BLOCKS for name in re.findall(r'^"""Does (momentum.*)\?"""', text)
+    name: text for text in BLOCKS for name in re.findall(r'^"""Does (.*)\?"""', text)
 }
 
 
@@ -32,8 +32,8 @@ def test_an_experiment_of_the_readme_runs(question, tmp_path, capsys):
     assert (tmp_path / f"w/report/{plot}.png").exists()
 
 
-def test_there_are_two_of_them():
-    assert len(QUESTIONS) == 2
+def test_there_are_three_of_them():
+    assert len(QUESTIONS) == 3
 
 
 def test_the_lines_from_python_run():

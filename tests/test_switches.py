@@ -16,15 +16,16 @@ from research.config import flatten, get_config, override
 from research.data.feed import make_feed
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding
+from research.models import SEQUENCE_MODELS, switches_of
 from research.train.optimizer import hyperparams, make_optimizer
 from research.train.program import (
     batch_shapes,
     program_key,
     pure_functions,
     state_shapes,
-    total_steps,
 )
 from research.train.state import params_digest
+from research.train.tasks import total_steps
 
 RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 8}
 LENET = {"model.name": "lenet", "model.hidden": None}
@@ -118,6 +119,16 @@ ELSEWHERE = {
     "train.deterministic": "a GPU's: test_deterministic_sets_the_flags_of_xla",
     "model.aux_heads": "models/test_inception.py: what they add, and where",
     "model.aux_dropout": "models/test_inception.py: what is dropped, and where",
+    **{
+        f"model.{switch}": "models/rnn/: every switch of recurrent networks"
+        for model in SEQUENCE_MODELS
+        for switch in switches_of(model)
+        if switch in get_config().model and f"model.{switch}" not in MODEL
+    },
+    "train.task": "train/test_sequences.py: speech can be spelt",
+    "train.carried": "tasks/test_language_model.py: a carried state",
+    "train.sampling": "tasks/test_translation.py: the chance to read its own tokens",
+    "train.recursive": "tasks/test_sequence.py: recursive forecasts",
     "init_from": "transfer/test_initial.py: a run starts from them",
     "data.length": "data/test_sequences.py: what it means to each set",
     "data.horizon": "data/test_sequences.py: forecasts",
@@ -281,7 +292,7 @@ def test_the_evaluation_batch_changes_no_number(train_run):
     results = [train_run(f"e{n}", {"data.eval_batch_size": n}) for n in (7, 256)]
     assert results[0]["params_digest"] == results[1]["params_digest"]
     for name, value in results[0]["metrics"].items():
-        if name == "steps_to_accuracy":
+        if name.startswith("steps_to_"):
             continue
         assert value == pytest.approx(results[1]["metrics"][name], rel=1e-5), name
 

@@ -7,14 +7,9 @@ from rich.table import Table
 from research import workdir
 from research.commands.train import Datasets, prepare
 from research.study import Study
-from research.train.program import (
-    program_key,
-    pure_functions,
-    state_shapes,
-    total_steps,
-    training_shapes,
-)
+from research.train.program import program_key, pure_functions, state_shapes, training_shapes
 from research.train.record import Run
+from research.train.tasks import total_steps
 
 
 def dry_run(study: Study, data_dir: str | None) -> None:

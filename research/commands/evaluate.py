@@ -21,27 +21,31 @@ from research.report.plots.roc import roc_plot
 from research.report.plots.style import STYLE, png
 from research.report.wording import label, number
 from research.study import Study
+from research.tasks.evaluation import Evaluation
 from research.train.checkpoint import Checkpoints, abstract
-from research.train.evaluation import Evaluation, evaluate_model
+from research.train.evaluation import evaluate_model
 from research.train.loop import evaluate
 from research.train.optimizer import hyperparams
-from research.train.program import get_program
+from research.train.program import eval_batch_size, get_program
 from research.train.record import Run
 
 
 def evaluate_study(study: Study, data_dir: str | None) -> None:
-    """Print test accuracy and loss of each selected run's best checkpoint, as it stands on disk.
+    """Print the test accuracy, where there is one, and loss of each selected run's best checkpoint,
+    as it stands on disk.
 
     Raises:
         UserError: none of the selected runs has finished.
     """
     configs = study.tuned_configs() if _has_tuned(study) else study.configs
-    runs = [run for run in study.runs(configs) if "test/accuracy" in _metrics(run)]
+    runs = [run for run in study.runs(configs) if "test/loss" in _metrics(run)]
     if not runs:
         raise UserError(f"--workdir: found no finished run in {study.workdir}, expected at least 1")
     datasets = Datasets(data_dir)
     workdir.check(study, runs, datasets.of)
-    table = Table("arm", "seed", "step", "test accuracy", "test loss", "recorded accuracy")
+    shown = [k for k in ("test/accuracy", "test/loss") if all(k in _metrics(run) for run in runs)]
+    columns = [f"{recorded}{label(k, {})}" for recorded in ("", "recorded ") for k in shown]
+    table = Table("arm", "seed", "step", *columns)
     for run in runs:
         dataset, mesh = datasets.of(run.config), lanes(run.config.train.devices)[0]
         with jax.enable_x64(run.config.train.precision == "float64"):
@@ -52,16 +56,9 @@ def evaluate_study(study: Study, data_dir: str | None) -> None:
             step = int(_metrics(run)["best_step"])
             best, _ = checkpoints.restore(step, abstract(state))
             checkpoints.close()
-            tested = evaluate(program, best, dataset.test, run.config, mesh, "test/")
-        recorded = _metrics(run)["test/accuracy"]
-        table.add_row(
-            run.arm,
-            str(run.seed),
-            str(step),
-            f"{tested['test/accuracy']:.4f}",
-            f"{tested['test/loss']:.4f}",
-            f"{recorded:.4f}",
-        )
+            tested = evaluate(program, best, dataset, "test", run.config, mesh)
+        values = [found[k] for found in (tested, _metrics(run)) for k in shown]
+        table.add_row(run.arm, str(run.seed), str(step), *(f"{v:.4f}" for v in values))
     Console().print(table)
 
 
@@ -97,7 +94,7 @@ def evaluate_checkpoint(
             trained.variables,
             trained.dataset.test,
             mesh=trained.mesh,
-            batch_size=trained.config.data.eval_batch_size,
+            batch_size=eval_batch_size(trained.config, trained.dataset),
             feed=trained.config.data.feed,
         )
     title = f"{trained.config.model.name} on {trained.dataset.name}, {trained.origin}"
@@ -115,7 +112,8 @@ def show_evaluation(
     """
     console = Console(highlight=False)
     found = evaluation.metrics
-    table = Table(f"test, {len(evaluation.labels):,} examples", "")
+    examples = "" if evaluation.labels is None else f", {len(evaluation.labels):,} examples"
+    table = Table(f"test{examples}", "")
     for name, value in found.items():
         table.add_row(label(name, {}), number(value, 4))
     console.print(title, markup=False)

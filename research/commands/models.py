@@ -9,7 +9,7 @@ from rich.table import Table
 from research.config import UserError, get_config, override
 from research.inspection.structure import Layer, structure
 from research.models import MODELS, create_model
-from research.train.program import model_switches
+from research.train.tasks import model_switches
 
 
 def show_models(name: str | None, overrides: Mapping[str, Any]) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 from research.commands.trained import open_published, open_trained
 from research.config import UserError
 from research.data.folder import Files, find_images
-from research.train.evaluation import Evaluation, evaluate_model
+from research.tasks.evaluation import Evaluation
+from research.train.evaluation import evaluate_model
 
 TOP = 3
 

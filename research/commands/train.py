@@ -12,18 +12,15 @@ from research.commands.report import show_report
 from research.config import UserError
 from research.data.feed import is_resident
 from research.data.sources import Dataset, load_dataset
+from research.data.stream import Stream
 from research.distributed.mesh import lanes
 from research.files import write_json
 from research.progress import Watcher
 from research.study import Study, source_of
 from research.train.loop import train
-from research.train.program import (
-    check_transfer,
-    make_task,
-    starting_variables,
-    variable_shapes,
-)
+from research.train.program import check_transfer, starting_variables, variable_shapes
 from research.train.record import Run
+from research.train.tasks import make_task
 from research.transfer.initial import check_source, transplant
 
 
@@ -124,6 +121,11 @@ def prepare(study: Study, datasets: Datasets) -> None:
                     f"examples of {dataset.name}"
                 )
             devices = lanes(config.train.devices)[0].size
+            if isinstance(dataset.train, Stream) and config.train.accumulate > 1:
+                raise UserError(
+                    f"train.accumulate: found {config.train.accumulate} with data.name="
+                    f"{dataset.name!r}, whose rows carry a state from batch to batch; expected 1"
+                )
             for name in ("batch_size", "eval_batch_size"):
                 if config.data[name] % devices:
                     raise UserError(

@@ -18,8 +18,9 @@ from research.files import read_json
 from research.tasks.classification import Classification
 from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_step, read_variables
-from research.train.program import make_task, starting_variables, variable_shapes
+from research.train.program import starting_variables, variable_shapes
 from research.train.record import facts
+from research.train.tasks import make_task
 from research.transfer.initial import check_source, transplant
 
 

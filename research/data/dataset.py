@@ -27,6 +27,7 @@ class Dataset:
         train: what models are fitted to.
         validation: what choices are made on (learning rate, best checkpoint).
         test: what is looked at once.
+        task: what a model is to do, where `train.task` does not say; see `research.train.tasks`.
         class_names: the name of each label; () where there are no classes.
         vocabulary: of `inputs` that are tokens, and of `targets` that have none of their own.
         target_vocabulary: of `targets`, where it is another.
@@ -39,6 +40,7 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+    task: str = "classification"
     class_names: tuple[str, ...] = ()
     vocabulary: Vocabulary | None = None
     target_vocabulary: Vocabulary | None = None

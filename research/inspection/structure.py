@@ -85,13 +85,16 @@ class _Value(NamedTuple):
     learned: bool = False  # whether it depends on parameters
 
 
-def structure(model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32) -> Structure:
+def structure(
+    model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32, **others: Any
+) -> Structure:
     """Return what `model` is made of when it evaluates one image of `shape`, [H, W, C].
 
     Args:
         model: called with images and `train`, it returns `(output, endpoints)`.
         shape: of an image; all axes but the last are spatial.
         dtype: of its pixels.
+        others: what else the model is called with, as shapes of a batch of `BATCH`.
 
     Raises:
         UserError: the model refuses such an image.
@@ -100,9 +103,10 @@ def structure(model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32) 
     images = jax.ShapeDtypeStruct((BATCH, *shape), dtype)
     if isinstance(model, Network):
         model = model.clone(kernel_init="zeros")  # as large as any, and the quickest to trace
-    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
-    apply = partial(model.apply, train=False)
-    closed, (_, endpoints) = jax.make_jaxpr(apply, return_shape=True)(variables, images)
+    init, apply = partial(model.init, train=False), partial(model.apply, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images, **others)
+    traced = jax.make_jaxpr(apply, return_shape=True)(variables, images, **others)
+    closed, (_, endpoints) = traced
 
     sizes: dict[str, int] = {}
     for path, parameter in flatten_dict(variables.get("params", {})).items():
@@ -114,7 +118,8 @@ def structure(model: nn.Module, shape: Sequence[int], dtype: Any = jnp.float32) 
         _Value(learned=kind.key == "params")
         for (kind, *_), _ in jax.tree_util.tree_leaves_with_path(variables)
     ]
-    outputs = walk.run(closed.jaxpr, [*arguments, _Value(pixels)], "")
+    arguments += [_Value(pixels), *(_Value() for _ in jax.tree.leaves(others))]
+    outputs = walk.run(closed.jaxpr, arguments, "")
     seen = jax.tree.unflatten(jax.tree.structure((0, endpoints)), outputs)[1]
     fields = {  # of an endpoint of several arrays, the first one's
         name: jax.tree.leaves(value, is_leaf=lambda v: isinstance(v, _Value))[0].fields or ()

@@ -30,6 +30,8 @@ from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
 from research.models.cnn.vgg import CONVOLUTIONS, VGG
 from research.models.cnn.xception import Xception
 from research.models.mlp import MLP
+from research.models.rnn.network import RecurrentNetwork
+from research.models.rnn.seq2seq import Seq2Seq
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
@@ -51,6 +53,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
 }
+
+# What takes sequences.
+SEQUENCE_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "recurrent": RecurrentNetwork,
+    "seq2seq": Seq2Seq,
+}
+
+ALL_MODELS = MODELS | SEQUENCE_MODELS
 
 # Why a model may lack a switch that others have.
 LACKS = {
@@ -81,9 +91,9 @@ def create_model(name: str, /, **switches: Any) -> nn.Module:
         >>> create_model("resnet56", norm="layer", num_classes=100).depth
         56
     """
-    if name not in MODELS:
-        raise unknown("model.name", name, MODELS)
-    fixed = getattr(MODELS[name], "keywords", {})
+    if name not in ALL_MODELS:
+        raise unknown("model.name", name, ALL_MODELS)
+    fixed = getattr(ALL_MODELS[name], "keywords", {})
     for switch, value in switches.items():
         if switch not in switches_of(name) and switch not in fixed:
             if switch in LACKS:
@@ -93,23 +103,23 @@ def create_model(name: str, /, **switches: Any) -> nn.Module:
                 )
             raise unknown(f"model.{switch} (model.name={name!r})", switch, switches_of(name))
         if switch in fixed and value != fixed[switch]:
-            family = next(k for k, v in MODELS.items() if v is MODELS[name].func)
+            family = next(k for k, v in ALL_MODELS.items() if v is ALL_MODELS[name].func)
             raise UserError(
                 f"model.{switch}: found {value!r}, but model.name={name!r} fixes it at "
                 f"{fixed[switch]}; expected that, or model.name={family!r}"
             )
-    return MODELS[name](**switches)
+    return ALL_MODELS[name](**switches)
 
 
 def switches_of(name: str) -> tuple[str, ...]:
     """The switches that `create_model(name)` takes, but for those its name already fixes."""
-    fixed = getattr(MODELS[name], "keywords", {})
+    fixed = getattr(ALL_MODELS[name], "keywords", {})
     return tuple(switch for switch in defaults_of(name) if switch not in fixed)
 
 
 def defaults_of(name: str) -> dict[str, Any]:
     """The value that each switch of `create_model(name)` has where none is given."""
-    factory = MODELS[name]
+    factory = ALL_MODELS[name]
     module, fixed = (
         (factory.func, factory.keywords) if isinstance(factory, partial) else (factory, {})
     )

@@ -12,9 +12,11 @@ _NAMES = {
     "ece": "calibration error",
     "mse": "MSE",
     "mae": "MAE",
+    "bits": "bits per token",
 }
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),
+    *("frame_accuracy", "error_rate"),
     *("diverged", "clipped_fraction", "dead_units", "gap", "shift_consistency"),
 )
 _PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from research.data.augment import augment, mixes
 from research.data.preprocess import normalize, to_unit
 from research.losses import example_weights, masked_mean
 from research.metrics import classification_sums
+from research.tasks.evaluation import Evaluation, summarize
 from research.tasks.heads import HEADS, Head
 from research.transfer.batch_norm import frozen_batch_norms, moments
 
@@ -97,6 +99,11 @@ class Classification:
         loss = self.head.loss(outputs, batch["label"])
         examples = {"outputs": outputs, "label": batch["label"], "mask": batch["mask"]}
         return self._sums(loss, outputs, batch), examples
+
+    def summarize(self, means: dict[str, float], examples: dict[str, np.ndarray]) -> Evaluation:
+        """Return what the metric means, and the examples of a whole split, come to."""
+        outputs, labels = examples["outputs"], examples["label"]
+        return summarize(self.head, outputs, labels, self.num_classes, means)
 
     def moments(self, variables: dict[str, Any], batch: Batch) -> Any:
         """Return the statistics of a batch in each batch norm; see `batch_norm.moments`."""

@@ -1,7 +1,6 @@
-"""A model judged on a split: metrics, and the outputs that they were taken from."""
+"""A model judged on a split."""
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -12,33 +11,14 @@ from research import metrics
 from research.data.feed import evaluation_batches
 from research.data.split import Split
 from research.distributed.mesh import batch_sharding, replicated
-from research.tasks.classification import Classification
-from research.tasks.heads import Head
+from research.tasks.evaluation import Evaluation
+from research.tasks.language_model import CARRY
 
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What a model makes of N examples.
-
-    Attributes:
-        metrics: by name, `accuracy`, `loss`, …; see `summarize`.
-        outputs: float[N, O], of the model.
-        labels: int[N].
-        predictions: int[N], the predicted classes.
-        probabilities: float[N, K]; None for a head that has none.
-        confusion: int[K, K], rows by label, columns by prediction.
-    """
-
-    metrics: dict[str, float]
-    outputs: np.ndarray
-    labels: np.ndarray
-    predictions: np.ndarray
-    probabilities: np.ndarray | None
-    confusion: np.ndarray
+Task = Any  # see `research.tasks`
 
 
 def evaluate_model(
-    task: Classification,
+    task: Task,
     variables: Any,
     split: Split,
     *,
@@ -50,7 +30,8 @@ def evaluate_model(
     """Evaluate `variables` over every example of `split`.
 
     Args:
-        task: has `evaluate(variables, batch) → (metric sums, outputs and labels)`, and a head.
+        task: has `evaluate(variables, batch) → (metric sums, examples)`, and
+            `summarize(means, examples)`.
         variables: `params` and the model's collections, as `task.init` returns.
         split: the examples.
         mesh: the devices to use.
@@ -67,48 +48,24 @@ def evaluate_model(
     batches = evaluation_batches(
         split, batch_size=batch_size, sharding=batch_sharding(mesh), kind=feed
     )
-    sums, examples = zip(
-        *jax.device_get([compiled(variables, batch) for batch in batches]), strict=True
-    )
-    real = np.concatenate([e["mask"] for e in examples]) > 0
-    outputs, labels = (np.concatenate([e[k] for e in examples])[real] for k in ("outputs", "label"))
-    return summarize(task.head, outputs, labels, task.num_classes, metrics.mean(sums))
+    found = jax.device_get(list(evaluated(compiled, variables, batches)))
+    sums, examples = zip(*found, strict=True)
+    arrays = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
+    if "mask" in arrays:
+        real = arrays.pop("mask") > 0
+        arrays = {name: array[real] for name, array in arrays.items()}
+    return task.summarize(metrics.mean(sums), arrays)
 
 
-def summarize(
-    head: Head, outputs: np.ndarray, labels: np.ndarray, num_classes: int, means: dict[str, float]
-) -> Evaluation:
-    """Return the evaluation of `outputs`, in float64.
+def evaluated(
+    evaluate: Callable, variables: Any, batches: Iterable[Any]
+) -> Iterator[tuple[dict, dict]]:
+    """Yield the metric sums and the examples of each batch.
 
-    Its metrics are `means` (accuracy, loss) and, of a head with probabilities, `top5` (of more than
-    five classes), `precision`, `recall` and `f1` (means over all classes, 0 where undefined),
-    `balanced_accuracy`, `auc` (mean of each class against the rest, of the classes that occur) and
-    `ece` (15 bins); of a regression `mse` and `mae`, in units of the class number.
+    The state in which a batch of streams leaves the model is that in which the next one begins.
     """
-    with jax.enable_x64(True):
-        outputs = np.asarray(outputs, np.float64)
-        predictions = np.asarray(head.predict(outputs))
-        confusion = np.asarray(metrics.confusion_matrix(labels, predictions, num_classes))
-        probabilities = None
-        if head.probabilities is None:
-            means = means | metrics.mean([metrics.regression_sums(outputs[:, 0], labels)])
-        else:
-            probabilities = np.asarray(head.probabilities(outputs))
-            means = means | _classification(probabilities, predictions, labels, confusion)
-    return Evaluation(means, outputs, labels, predictions, probabilities, confusion)
-
-
-def _classification(
-    probabilities: np.ndarray, predictions: np.ndarray, labels: np.ndarray, confusion: np.ndarray
-) -> dict[str, float]:
-    found = {}
-    if probabilities.shape[1] > 5:
-        found["top5"] = float(metrics.top_k_correct(probabilities, labels, 5)) / len(labels)
-    found |= metrics.precision_recall_f1(confusion, "macro")._asdict()
-    confidences = np.take_along_axis(probabilities, predictions[:, None], 1)[:, 0]
-    calibration = metrics.calibration_sums(confidences, predictions == labels)
-    return found | {
-        "balanced_accuracy": metrics.balanced_accuracy(confusion),
-        "auc": metrics.roc_auc_one_vs_rest(probabilities, labels),
-        "ece": metrics.expected_calibration_error(jax.device_get(calibration)),
-    }
+    for batch in batches:
+        sums, examples = evaluate(variables, batch)
+        if CARRY in examples:
+            variables = variables | {CARRY: examples.pop(CARRY)}
+        yield sums, examples

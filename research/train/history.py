@@ -10,15 +10,15 @@ Rows = list[dict[str, Any]]
 
 
 def score(metrics: Mapping[str, float]) -> tuple[float, float]:
-    """Rank an evaluation: by validation accuracy, then by validation loss."""
+    """Rank an evaluation: by validation accuracy, where there is one, then by validation loss."""
     loss = metrics["validation/loss"]
     finite = loss is not None and math.isfinite(loss)
-    return metrics["validation/accuracy"], -loss if finite else -math.inf
+    return metrics.get("validation/accuracy", 0.0), -loss if finite else -math.inf
 
 
 def evaluations(rows: Rows) -> Rows:
     """Return the rows that hold an evaluation on validation."""
-    return [row for row in rows if row.get("validation/accuracy") is not None]
+    return [row for row in rows if "validation/loss" in row]
 
 
 def out_of_patience(rows: Rows, patience: int) -> bool:
@@ -59,9 +59,9 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
 
     The validation metrics and `best_step` of the best checkpoint; the training metrics over the
     last `train.eval_every` steps; `dead_units`: their share at the last diagnostics, a mean over
-    activations; `steps_to_accuracy`: the first evaluation at or above
-    `experiment.target_accuracy`, else NaN; and `clipped_fraction`: the share of all steps whose
-    gradient the clipping changed.
+    activations; `steps_to_accuracy` and `steps_to_loss`: the first evaluation that reaches
+    `experiment.target_accuracy` and `target_loss`, else NaN; and `clipped_fraction`: the share of
+    all steps whose gradient the clipping changed.
     """
     metrics = {}
     if best := best_checkpointed(rows, config.train):
@@ -74,7 +74,11 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
     dead = [{k: v for k, v in row.items() if "/dead_units/" in k} for row in rows]
     if dead := [found for found in dead if found]:
         metrics["dead_units"] = sum(dead[-1].values()) / len(dead[-1])
-    target = config.experiment.target_accuracy
-    reached = [r["step"] for r in evaluations(rows) if r["validation/accuracy"] >= target]
-    metrics["steps_to_accuracy"] = reached[0] if reached else None
+    for name, reached in (
+        ("accuracy", lambda found: found >= config.experiment.target_accuracy),
+        ("loss", lambda found: found <= config.experiment.target_loss),
+    ):
+        found = ((row["step"], row.get(f"validation/{name}")) for row in evaluations(rows))
+        steps = (step for step, value in found if value is not None and reached(value))
+        metrics[f"steps_to_{name}"] = next(steps, None)
     return {k: math.nan if v is None else v for k, v in metrics.items()}

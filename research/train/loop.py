@@ -17,13 +17,14 @@ from research.distributed.mesh import batch_sharding, replicated
 from research.files import read_rows, write_json
 from research.metrics import mean
 from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, set_aside
-from research.train.evaluation import evaluate_model
+from research.train.evaluation import evaluate_model, evaluated
 from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.probes import PROBES, target
-from research.train.program import Program, get_program, starting_variables, total_steps
+from research.train.program import Program, eval_batch_size, get_program, starting_variables
 from research.train.record import Run, provenance, record_attempt
 from research.train.state import TrainState, params_digest, start_from
+from research.train.tasks import total_steps
 from research.train.writers import Writers
 
 TARGET_SEED = 2**31  # added to a run's seed for the order of the target domain's images
@@ -99,7 +100,8 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         metrics = final_metrics(writers.rows, config)
         if run.test and status != "diverged":
             best, _ = checkpoints.restore(metrics["best_step"], abstract(state))
-            options = {"batch_size": config.data.eval_batch_size, "feed": config.data.feed}
+            size = eval_batch_size(config, dataset)
+            options = {"batch_size": size, "feed": config.data.feed}
             tested = evaluate_model(
                 program.task,
                 best.variables,
@@ -178,7 +180,7 @@ def _fit(
             watched = (row["train/loss"], row["gradient_norm_clipped"])
             diverged = not all(map(math.isfinite, watched))
             if evaluating and not diverged:
-                row |= evaluate(program, state, dataset.validation, run.config, mesh, "validation/")
+                row |= evaluate(program, state, dataset, "validation", run.config, mesh)
                 diverged = not math.isfinite(row["validation/loss"])
             row["wall_seconds"] = spent + time.perf_counter() - began
             writers.write(step, row)
@@ -226,17 +228,22 @@ def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterat
 
 
 def evaluate(
-    program: Program, state: TrainState, split: Split, config: ConfigDict, mesh: Mesh, prefix: str
+    program: Program,
+    state: TrainState,
+    dataset: Dataset,
+    split: str,
+    config: ConfigDict,
+    mesh: Mesh,
 ) -> dict[str, float]:
-    """Return `{prefix + "loss": …, prefix + "accuracy": …}` over every example of `split`."""
+    """Return `{"<split>/loss": …, "<split>/accuracy": …}` over every example of a split."""
     batches = evaluation_batches(
-        split,
-        batch_size=config.data.eval_batch_size,
+        getattr(dataset, split),
+        batch_size=eval_batch_size(config, dataset),
         sharding=batch_sharding(mesh),
         kind=config.data.feed,
     )
-    sums = [program.evaluate(state.variables, batch)[0] for batch in batches]
-    return mean(jax.device_get(sums), prefix)
+    sums = [sums for sums, _ in evaluated(program.evaluate, state.variables, batches)]
+    return mean(jax.device_get(sums), f"{split}/")
 
 
 def _rows(window: list[tuple[int, dict]], layers: tuple[str, ...]) -> Iterator[dict[str, float]]:

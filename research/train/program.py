@@ -1,7 +1,6 @@
 """A config's compiled functions, shared by all runs that differ in runtime values only."""
 
 import dataclasses
-import functools
 import json
 import threading
 import time
@@ -16,30 +15,20 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, plain
-from research.data import augment
 from research.data.preprocess import channel_statistics, normalization
 from research.data.sources import Dataset
+from research.data.stream import Stream
 from research.distributed.mesh import compile_for, replicated
-from research.inspection.structure import structure
-from research.losses import balanced_weights
-from research.models import create_model
-from research.tasks.classification import Classification
-from research.tasks.domain_adversarial import DomainAdversarial, of_model
-from research.tasks.heads import HEADS
+from research.inspection.structure import BATCH, structure
+from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_variables
 from research.train.optimizer import hyperparams, make_optimizer
 from research.train.state import TrainState, create_state
 from research.train.step import make_train_step
+from research.train.tasks import PRECISIONS, class_weights, make_task, total_steps
 from research.transfer import patterns
 from research.transfer.initial import initial_variables, transplant
 from research.transfer.torch_layout import overlay
-
-# precision -> (dtype of the computation, dtype of the parameters)
-PRECISIONS = {
-    "float32": (jnp.float32, jnp.float32),
-    "bfloat16": (jnp.bfloat16, jnp.float32),
-    "float64": (jnp.float64, jnp.float64),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +39,7 @@ class Program:
         task: whose functions these are.
         init: `(key, hyperparams) → state`.
         step: `(state, batch) → (state, metrics)`; donates the state.
-        evaluate: `(variables, batch) → (metric sums, outputs and labels)`.
+        evaluate: `(variables, batch) → (metric sums, examples)`.
         moments: `(variables, batch) → batch_stats` of the batch, for batch norm's adaptation; None
             where it is not asked for.
         layers: paths of the parameters, `stem`, `stage1_block1/conv1`, …, in the network's order.
@@ -58,7 +47,7 @@ class Program:
         compile_seconds: what the three functions cost.
     """
 
-    task: Classification
+    task: Any
     init: Callable[[jax.Array, dict], TrainState]
     step: Callable[[TrainState, Any], tuple[TrainState, Any]]
     evaluate: Callable[[Any, Any], Any]
@@ -66,63 +55,6 @@ class Program:
     macs: int
     compile_seconds: float
     moments: Callable[[Any, Any], Any] | None = None
-
-
-def make_task(config: ConfigDict, dataset: Dataset) -> Classification:
-    """Return the task that `config` and the dataset's classes and statistics make.
-
-    Raises:
-        UserError: a model, a switch, an augmentation or a normalisation that cannot be.
-    """
-    augment.check(config.data.augment, dataset.image_shape[-1])
-    dtype, param_dtype = PRECISIONS[config.train.precision]
-    head = HEADS[config.train.head]
-    model = create_model(
-        config.model.name,
-        num_classes=head.outputs(dataset.num_classes),
-        dtype=dtype,
-        param_dtype=param_dtype,
-        **model_switches(config),
-    )
-    mean, std = normalization(config.data.normalize, dataset.train)
-    fill = 0.0  # only an augmentation needs the mean colour, for which a split is read
-    if config.data.augment:
-        fill = tuple(channel_statistics(dataset.train)[0].tolist())
-    make = Classification
-    if config.transfer.adapt == "dann":
-        if augment.mixes(config.data.augment):
-            raise UserError(
-                f"data.augment: found {', '.join(config.data.augment)} with transfer.adapt=dann, "
-                "expected none that mixes images: it would mix the domains"
-            )
-        steps = total_steps(config, dataset) * config.train.accumulate
-        adversary = config.transfer.adversary
-        make = functools.partial(DomainAdversarial, steps=steps, adversary=adversary)
-    return make(
-        model=model,
-        mean=mean,
-        std=std,
-        num_classes=dataset.num_classes,
-        fill=fill,
-        augmentations=tuple(config.data.augment),
-        label_smoothing=config.train.label_smoothing,
-        dtype=dtype,
-        head=head,
-        class_weights=class_weights(config, dataset),
-        freeze=tuple(config.transfer.freeze),
-    )
-
-
-def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:
-    """Return the weights of the classes in the training loss; () where all are 1."""
-    if config.train.class_weights == "none":
-        return ()
-    return tuple(balanced_weights(dataset.train.labels(), dataset.num_classes).tolist())
-
-
-def model_switches(config: ConfigDict) -> dict[str, Any]:
-    """Return the switches of `config.model` that are set."""
-    return {k: v for k, v in config.model.items() if v is not None and k != "name"}
 
 
 def starting_variables(config: ConfigDict, dataset: Dataset, fresh: Any = None) -> dict[str, Any]:
@@ -176,13 +108,6 @@ def check_transfer(config: ConfigDict, shapes: dict[str, Any]) -> None:
         patterns.check(config.transfer.freeze, config.transfer.rates, paths)
 
 
-def total_steps(config: ConfigDict, dataset: Dataset) -> int:
-    """Return the optimiser steps of a run: `train.steps`, or what `train.epochs` come to."""
-    if config.train.steps:
-        return config.train.steps
-    return max(1, round(config.train.epochs * len(dataset.train) / config.data.batch_size))
-
-
 def pure_functions(config: ConfigDict, dataset: Dataset) -> tuple[Callable, Callable, Callable]:
     """Return `init(key, hyperparams)`, `step(state, batch)`, `evaluate(variables, batch)`."""
     task = make_task(config, dataset)
@@ -200,7 +125,9 @@ def pure_functions(config: ConfigDict, dataset: Dataset) -> tuple[Callable, Call
 
     def init(key, values):
         values = {name: jnp.asarray(value, dtype) for name, value in values.items()}
-        example = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), batch_shapes(dataset, 1))
+        # Of its size only a state that is carried from batch to batch, row by row, depends.
+        shapes = batch_shapes(dataset, config.data.batch_size)
+        example = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
         return create_state(task, optimizer, key, example, values, ema=config.train.ema > 0)
 
     return init, step, task.evaluate
@@ -215,13 +142,31 @@ def batch_shapes(dataset: Dataset, size: int) -> dict[str, jax.ShapeDtypeStruct]
     return shapes | {"mask": jax.ShapeDtypeStruct((size,), jnp.float32)}
 
 
+def eval_batch_size(config: ConfigDict, dataset: Dataset) -> int:
+    """Return the size of the batches of evaluation: of streams, that of training.
+
+    What a model carries from batch to batch has a row for each of theirs.
+    """
+    carried = isinstance(dataset.train, Stream)
+    return config.data.batch_size if carried else config.data.eval_batch_size
+
+
+def macs(task: Any, dataset: Dataset) -> int:
+    """Return the multiply–adds of the task's model for one example; see `structure`."""
+    spec = dataset.train.spec
+    if "image" in spec:
+        return structure(task.model, *spec["image"]).macs
+    others = jax.eval_shape(task.others, batch_shapes(dataset, BATCH))
+    return structure(task.model, *spec["inputs"], **others).macs
+
+
 def training_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a training batch, which for DANN holds images of the target domain."""
     shapes = batch_shapes(dataset, config.data.batch_size)
     return shapes | ({"target": shapes["image"]} if config.transfer.adapt == "dann" else {})
 
 
-def layer_order(task: Classification, batch: dict) -> tuple[str, ...]:
+def layer_order(task: Any, batch: dict) -> tuple[str, ...]:
     """Return the paths of the modules with parameters, in the order in which the model makes them.
 
     JAX sorts dicts wherever they cross a `jit`; only inside the trace is the order still there.
@@ -299,7 +244,7 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
     init, step, evaluate = pure_functions(config, dataset)
     state = state_shapes(config, init)
     batches = training_shapes(config, dataset)
-    evaluated = batch_shapes(dataset, config.data.eval_batch_size)
+    evaluated = batch_shapes(dataset, eval_batch_size(config, dataset))
     return Program(
         task=task,
         init=jax.jit(init, in_shardings=replicated(mesh), out_shardings=replicated(mesh))
@@ -308,7 +253,7 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
         step=compile_for(mesh, step, state, batches, donate=True),
         evaluate=compile_for(mesh, evaluate, state.variables, evaluated, donate=False),
         layers=layer_order(task, batch_shapes(dataset, 1)),
-        macs=structure(task.model, dataset.image_shape).macs,
+        macs=macs(task, dataset),
         moments=compile_for(mesh, task.moments, state.variables, evaluated, donate=False)
         if config.transfer.adapt == "adabn"
         else None,

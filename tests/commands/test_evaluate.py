@@ -7,8 +7,8 @@ from PIL import Image
 from sklearn.metrics import classification_report
 
 from research.commands.evaluate import by_class, evaluate_checkpoint
+from research.tasks.evaluation import summarize
 from research.tasks.heads import HEADS
-from research.train.evaluation import summarize
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "regression"])

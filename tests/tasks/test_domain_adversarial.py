@@ -8,7 +8,8 @@ import pytest
 from research.config import UserError
 from research.data.sources import load_dataset
 from research.tasks.domain_adversarial import of_model, reverse_gradient
-from research.train.program import make_task, starting_variables
+from research.train.program import starting_variables
+from research.train.tasks import make_task
 
 DANN = {
     "model.hidden": (8,),

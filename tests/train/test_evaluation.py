@@ -11,7 +11,8 @@ from research.data.images import Images
 from research.data.sources import Dataset
 from research.distributed.mesh import data_mesh
 from research.train.evaluation import evaluate_model
-from research.train.program import make_task, program_key
+from research.train.program import program_key
+from research.train.tasks import make_task
 
 
 @pytest.fixture(scope="module")

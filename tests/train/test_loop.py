@@ -88,7 +88,8 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert set(result["metrics"]) == {
         *(f"{s}/{m}" for s in ("train", "validation", "test") for m in ("loss", "accuracy")),
         *(f"test/{m}" for m in ("top5", "precision", "recall", "f1", "balanced_accuracy")),
-        *("test/auc", "test/ece", "best_step", "steps_to_accuracy", "clipped_fraction"),
+        *("test/auc", "test/ece", "best_step", "steps_to_accuracy", "steps_to_loss"),
+        "clipped_fraction",
     }
     assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert result["macs"] == 64 * 16 + 16 * 10
@@ -345,13 +346,16 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
         assert result["metrics"][f"test/{name}"] == pytest.approx(value, abs=1e-5), name
 
 
-def test_steps_to_accuracy(train_run, tmp_path):
-    result = train_run("target", {"experiment.target_accuracy": 0.3, "train.steps": 12})
+def test_steps_to_accuracy_and_to_loss(train_run, tmp_path):
+    targets = {"experiment.target_accuracy": 0.3, "experiment.target_loss": 2.1}
+    result = train_run("target", targets | {"train.steps": 12})
     rows = [row for row in rows_of(tmp_path / "target") if "validation/accuracy" in row]
     first = next(row["step"] for row in rows if row["validation/accuracy"] >= 0.3)
     assert result["metrics"]["steps_to_accuracy"] == first
+    low = next(row["step"] for row in rows if row["validation/loss"] <= 2.1)
+    assert result["metrics"]["steps_to_loss"] == low
     never = train_run("never", {"experiment.target_accuracy": 0.9999, "train.steps": 12})
-    assert never["metrics"]["steps_to_accuracy"] is None
+    assert never["metrics"]["steps_to_accuracy"] is never["metrics"]["steps_to_loss"] is None
 
 
 def test_tuning_runs_never_see_test(finished, train_run, digits):

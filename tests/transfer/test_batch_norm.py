@@ -9,7 +9,8 @@ from research.config import UserError, override, validate
 from research.data.feed import evaluation_batches
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding
-from research.train.program import batch_shapes, check_transfer, make_task, variable_shapes
+from research.train.program import batch_shapes, check_transfer, variable_shapes
+from research.train.tasks import make_task
 from research.transfer.batch_norm import adapt_batch_norm
 
 MLP = {"model.hidden": (8, 6), "model.norm": "batch", "model.dropout": 0.5}

@@ -12,7 +12,8 @@ from jax.tree_util import tree_flatten_with_path
 from research.data.feed import make_feed
 from research.distributed.mesh import batch_sharding
 from research.train.optimizer import hyperparams, make_optimizer
-from research.train.program import make_task, pure_functions
+from research.train.program import pure_functions
+from research.train.tasks import make_task
 from research.transfer.finetune import spell
 from research.transfer.patterns import is_frozen
 

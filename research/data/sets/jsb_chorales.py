@@ -51,7 +51,7 @@ def music(name: str, songs: dict[str, list[Song]], options: Options) -> Dataset:
         targets, length = padded(f"{name}, {part}", held, steps)
         splits[part] = following(name, targets, length)
     splits["train"] = few(splits["train"], options.train_size)
-    return Dataset(name, **splits)
+    return Dataset(name, **splits, task="polyphony")
 
 
 def following(name: str, targets: np.ndarray, length: np.ndarray) -> Arrays:

@@ -40,7 +40,7 @@ def language(name: str, texts: dict[str, str], options: Options, kind: str) -> D
                 f"data.length: found {chunk}, the tokens of a chunk, with data.name={name}, whose "
                 f"{part} text has {len(streams[part].tokens)}; expected fewer"
             )
-    return Dataset(name, **streams, vocabulary=vocabulary)
+    return Dataset(name, **streams, task="language_model", vocabulary=vocabulary)
 
 
 def _tokens(vocabulary: Vocabulary, text: str) -> np.ndarray:
@@ -79,7 +79,13 @@ def capitals(name: str, texts: dict[str, str], options: Options) -> Dataset:
         columns = {"inputs": inputs, "length": length, "targets": padded(name, capital, steps)[0]}
         splits[part] = Arrays(name, columns)
     splits["train"] = few(splits["train"], options.train_size)
-    return Dataset(name, **splits, class_names=("small", "capital"), vocabulary=vocabulary)
+    return Dataset(
+        name,
+        **splits,
+        task="tagging",
+        class_names=("small", "capital"),
+        vocabulary=vocabulary,
+    )
 
 
 def cut(text: str, validation: float = 0.05, test: float = 0.05) -> dict[str, str]:

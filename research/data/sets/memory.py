@@ -135,4 +135,5 @@ def open_probe(name: str, options: Options) -> Dataset:
         part: Arrays(name, make(np.random.RandomState([seed, steps]), size, steps))
         for seed, (part, size) in enumerate(sizes.items())
     }
-    return Dataset(name, **splits, class_names=class_names, vocabulary=vocabulary)
+    task = {"adding": "regression", "copying": "tagging"}.get(name, "classification")
+    return Dataset(name, **splits, task=task, class_names=class_names, vocabulary=vocabulary)

@@ -65,6 +65,7 @@ def pairs(name: str, parts: dict[str, Pairs], options: Options) -> Dataset:
     splits["train"] = few(splits["train"], options.train_size)
     return Dataset(
         name,
+        task="translation",
         **splits,
         vocabulary=vocabularies[0],
         target_vocabulary=vocabularies[1],

@@ -49,7 +49,8 @@ def drawings(name: str, parts: dict[str, list[np.ndarray]], options: Options) ->
         targets, length = padded(f"{name}, {part}", [drawing / scale for drawing in held], steps)
         splits[part] = following(name, targets, length)
     splits["train"] = few(splits["train"], options.train_size)
-    return Dataset(name, **splits, scale=((0.0,) * 3, tuple(scale.tolist())))
+    scaled = (0.0,) * 3, tuple(scale.tolist())
+    return Dataset(name, **splits, task="handwriting", scale=scaled)
 
 
 def pendigits(options: Options) -> Dataset:

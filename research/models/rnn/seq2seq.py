@@ -1,8 +1,8 @@
 """Sequence to sequence: an encoder reads the source, a decoder writes the target.
 
 model = Seq2Seq(source_vocabulary=8000, target_vocabulary=6000)
-variables = model.init(key, source, source_lengths, target_in)
-logits, endpoints = model.apply(variables, source, source_lengths, target_in)
+variables = model.init(key, source, source_lengths, target_in=target_in)
+logits, endpoints = model.apply(variables, source, source_lengths, target_in=target_in)
 
 state = model.apply(variables, source, source_lengths, method="encode")
 step = lambda state, tokens: model.apply(variables, state, tokens, method="step")
@@ -124,9 +124,9 @@ class Seq2Seq(nn.Module):
     def __call__(
         self,
         source: Array,
-        source_lengths: Array | None,
-        target_in: Array,
+        source_lengths: Array | None = None,
         *,
+        target_in: Array,
         train: bool = False,
         sampling: float | Array = 0.0,
     ) -> tuple[Array, dict[str, Array]]:

@@ -34,14 +34,14 @@ MODELS = {
 def make(name, **fields):
     """A model whose parameters are all large enough to matter."""
     model = Seq2Seq(**SIZES | MODELS[name] | fields)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, LENGTHS, TARGET)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, LENGTHS, target_in=TARGET)
     return model, jax.tree.map(lambda x: RNG.normal(0, 0.7, x.shape).astype(np.float32), shapes)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_give_the_logits_of_teacher_forcing(name):
     model, variables = make(name)
-    logits, endpoints = jax.jit(model.apply)(variables, SOURCE, LENGTHS, TARGET)
+    logits, endpoints = jax.jit(model.apply)(variables, SOURCE, LENGTHS, target_in=TARGET)
     assert logits.shape == (B, T, V)
     state = jax.jit(lambda v: model.apply(v, SOURCE, LENGTHS, method="encode"))(variables)
     assert all(leaf.shape[0] == B for leaf in jax.tree.leaves(state))
@@ -81,7 +81,7 @@ def softmax(x):
 def test_logits_are_the_papers(name):
     """One layer, in both directions, a sequence and a step at a time, in float64."""
     model, variables = make(name, **({"cell": "gru", "num_layers": 1} if name == "plain" else {}))
-    found, _ = jax.jit(model.apply)(variables, SOURCE, LENGTHS, TARGET)
+    found, _ = jax.jit(model.apply)(variables, SOURCE, LENGTHS, target_in=TARGET)
     p = jax.tree.map(np.float64, variables["params"])
     zeros = [np.zeros(8)] * (2 if model.cell == "lstm" else 1)
     for b in range(B):
@@ -133,14 +133,14 @@ def test_padding_of_the_source_changes_no_logits_and_no_gradient(name):
     @jax.jit
     def run(variables, source):
         def loss(variables):
-            logits, _ = model.apply(variables, source, LENGTHS, TARGET)
+            logits, _ = model.apply(variables, source, LENGTHS, target_in=TARGET)
             return jnp.mean(logits**2), logits
 
         return jax.value_and_grad(loss, has_aux=True)(variables)
 
     (_, logits), _ = run(variables, one)
     jax.tree.map(np.testing.assert_array_equal, run(variables, one), run(variables, other))
-    alone, _ = jax.jit(model.apply)(variables, SOURCE[2:, :3], None, TARGET[2:])
+    alone, _ = jax.jit(model.apply)(variables, SOURCE[2:, :3], target_in=TARGET[2:])
     np.testing.assert_allclose(alone[0], logits[2], rtol=1e-4, atol=1e-5)
 
 
@@ -153,9 +153,11 @@ def test_scheduled_sampling_reads_what_the_model_predicts(name):
     @jax.jit
     def apply(target, sampling):
         rngs = {"sampling": jax.random.key(0)}
-        return model.apply(variables, SOURCE, LENGTHS, target, sampling=sampling, rngs=rngs)
+        return model.apply(
+            variables, SOURCE, LENGTHS, target_in=target, sampling=sampling, rngs=rngs
+        )
 
-    teacher = jax.jit(lambda target: model.apply(variables, SOURCE, LENGTHS, target)[0])
+    teacher = jax.jit(lambda target: model.apply(variables, SOURCE, LENGTHS, target_in=target)[0])
     never, endpoints = apply(TARGET, 0.0)
     np.testing.assert_allclose(never, teacher(TARGET), rtol=1e-4, atol=1)  # logits of 10⁴
     np.testing.assert_array_equal(endpoints["inputs"], TARGET)
@@ -175,7 +177,7 @@ def test_scheduled_sampling_tosses_a_coin_for_each_token():
     @jax.jit
     def inputs(key, sampling):
         options = {"sampling": sampling, "rngs": {"sampling": key}}
-        return model.apply(variables, source, None, target, **options)[1]["inputs"]
+        return model.apply(variables, source, target_in=target, **options)[1]["inputs"]
 
     tokens = np.asarray(inputs(jax.random.key(0), 0.3))
     replaced = tokens != 0
@@ -194,7 +196,7 @@ def test_dropout_acts_in_training_alone(name):
     @partial(jax.jit, static_argnums=1)
     def logits(key, train):
         rngs = {"dropout": key}
-        return model.apply(variables, SOURCE, LENGTHS, TARGET, train=train, rngs=rngs)[0]
+        return model.apply(variables, SOURCE, LENGTHS, target_in=TARGET, train=train, rngs=rngs)[0]
 
     one, two = jax.random.split(jax.random.key(0))
     np.testing.assert_array_equal(logits(one, False), logits(two, False))
@@ -212,7 +214,7 @@ def test_each_step_of_scheduled_sampling_drops_out_anew():
     def logits(train):
         rngs = {"dropout": jax.random.key(0), "sampling": jax.random.key(1)}
         options = {"sampling": jnp.array(0.0), "train": train, "rngs": rngs}
-        return model.apply(variables, SOURCE, LENGTHS, same, **options)[0]
+        return model.apply(variables, SOURCE, LENGTHS, target_in=same, **options)[0]
 
     kept, dropped = logits(False), logits(True)
     assert np.all(kept == kept[:, :1])
@@ -233,7 +235,7 @@ def test_bfloat16_decodes_with_logits_in_float32(name):
         return beam_search(step, state, beams=2, length=3, bos=1, eos=2)
 
     assert decode(variables).scores.dtype == jnp.float32
-    logits = jax.eval_shape(model.apply, variables, SOURCE, LENGTHS, TARGET)[0]
+    logits = jax.eval_shape(model.apply, variables, SOURCE, LENGTHS, target_in=TARGET)[0]
     assert logits.dtype == jnp.float32
 
 
@@ -241,7 +243,7 @@ def test_tied_logits_have_no_matrix_of_their_own():
     count = {}
     for tied in (True, False):
         model = Seq2Seq(**SIZES, tied=tied)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, LENGTHS, TARGET)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), SOURCE, LENGTHS, target_in=TARGET)
         count[tied] = sum(leaf.size for leaf in jax.tree.leaves(shapes))
     assert count[False] - count[True] == 6 * V
 
@@ -284,7 +286,7 @@ def test_a_beam_search_reverses_unseen_sequences_exactly():
     @jax.jit
     def train(variables, state, source, lengths, target):
         def loss(variables):
-            logits, _ = model.apply(variables, source, lengths, target[:, :-1])
+            logits, _ = model.apply(variables, source, lengths, target_in=target[:, :-1])
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, target[:, 1:])
             return jnp.mean(losses, where=target[:, 1:] != PAD)
 

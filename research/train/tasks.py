@@ -1,0 +1,188 @@
+"""The task that a config and a dataset make."""
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from research.config import UserError, unknown
+from research.data import augment
+from research.data.preprocess import channel_statistics, normalization
+from research.data.sources import Dataset
+from research.losses import balanced_weights
+from research.models import SEQUENCE_MODELS, create_model
+from research.tasks.classification import Classification
+from research.tasks.domain_adversarial import DomainAdversarial
+from research.tasks.handwriting import Handwriting
+from research.tasks.heads import HEADS
+from research.tasks.language_model import LanguageModel
+from research.tasks.sequence import (
+    CTC,
+    Polyphony,
+    SequenceClassification,
+    SequenceRegression,
+    SequenceTask,
+)
+from research.tasks.translation import Translation
+
+# precision -> (dtype of the computation, dtype of the parameters)
+PRECISIONS = {
+    "float32": (jnp.float32, jnp.float32),
+    "bfloat16": (jnp.bfloat16, jnp.float32),
+    "float64": (jnp.float64, jnp.float64),
+}
+
+
+MIXTURE = 20  # components of a pen's next offset (Graves 2013, §4.2)
+
+# Name → the task, what the network reads out where the task decides, and what examples need.
+SEQUENCE_TASKS = {
+    "classification": (SequenceClassification, "", ("label",)),
+    "tagging": (SequenceClassification, "steps", ("targets",)),
+    "regression": (SequenceRegression, "", ("target",)),
+    "forecasting": (SequenceRegression, "", ("targets",)),
+    "language_model": (LanguageModel, "steps", ("targets", "start")),
+    "polyphony": (Polyphony, "steps", ("targets",)),
+    "handwriting": (Handwriting, "steps", ("targets",)),
+    "transcription": (CTC, "steps", ("targets", "target_length")),
+    "translation": (Translation, "", ("targets", "target_length")),
+}
+
+
+def make_task(config: ConfigDict, dataset: Dataset) -> Classification | SequenceTask:
+    """Return the task that `config` and the dataset's classes and statistics make.
+
+    Raises:
+        UserError: a model, a switch, an augmentation or a normalisation that cannot be.
+    """
+    if "image" not in dataset.train.spec:
+        return _sequence_task(config, dataset)
+    if config.model.name in SEQUENCE_MODELS:
+        raise UserError(
+            f"model.name: found {config.model.name!r} with data.name={dataset.name!r}, which holds "
+            "images; expected a model of them, such as 'resnet', or a set of sequences"
+        )
+    return _image_task(config, dataset)
+
+
+def _image_task(config: ConfigDict, dataset: Dataset) -> Classification:
+    augment.check(config.data.augment, dataset.image_shape[-1])
+    dtype, param_dtype = PRECISIONS[config.train.precision]
+    head = HEADS[config.train.head]
+    model = create_model(
+        config.model.name,
+        num_classes=head.outputs(dataset.num_classes),
+        dtype=dtype,
+        param_dtype=param_dtype,
+        **model_switches(config),
+    )
+    mean, std = normalization(config.data.normalize, dataset.train)
+    fill = 0.0  # only an augmentation needs the mean colour, for which a split is read
+    if config.data.augment:
+        fill = tuple(channel_statistics(dataset.train)[0].tolist())
+    make = Classification
+    if config.transfer.adapt == "dann":
+        if augment.mixes(config.data.augment):
+            raise UserError(
+                f"data.augment: found {', '.join(config.data.augment)} with transfer.adapt=dann, "
+                "expected none that mixes images: it would mix the domains"
+            )
+        steps = total_steps(config, dataset) * config.train.accumulate
+        adversary = config.transfer.adversary
+        make = functools.partial(DomainAdversarial, steps=steps, adversary=adversary)
+    return make(
+        model=model,
+        mean=mean,
+        std=std,
+        num_classes=dataset.num_classes,
+        fill=fill,
+        augmentations=tuple(config.data.augment),
+        label_smoothing=config.train.label_smoothing,
+        dtype=dtype,
+        head=head,
+        class_weights=class_weights(config, dataset),
+        freeze=tuple(config.transfer.freeze),
+    )
+
+
+def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
+    if config.data.augment:
+        raise UserError(
+            f"data.augment: found {', '.join(config.data.augment)}, which is of images, with "
+            f"data.name={dataset.name!r}, which holds sequences; expected none"
+        )
+    name = dataset.task if config.train.task == "auto" else config.train.task
+    if name not in SEQUENCE_TASKS:
+        raise unknown("train.task", name, ("auto", *SEQUENCE_TASKS))
+    make, readout, needs = SEQUENCE_TASKS[name]
+    spec = dataset.train.spec
+    if missing := [each for each in needs if each not in spec]:
+        raise UserError(
+            f"train.task: found {name!r} with data.name={dataset.name!r}, which has no "
+            f"{missing[0]!r}; expected {dataset.task!r}"
+        )
+    head, smoothing = HEADS[config.train.head], config.train.label_smoothing
+    options: dict[str, Any] = {}
+    if name == "classification":
+        outputs = head.outputs(dataset.num_classes)
+        weights = class_weights(config, dataset)
+        options = {"head": head, "num_classes": dataset.num_classes, "class_weights": weights}
+        options["label_smoothing"] = smoothing
+    elif name == "tagging":
+        outputs = len(dataset.class_names or (dataset.target_vocabulary or dataset.vocabulary))
+        options = {"head": head, "num_classes": outputs, "label_smoothing": smoothing}
+    elif name == "regression":
+        outputs = math.prod(spec["target"][0])
+    elif name == "forecasting":
+        recursive = config.train.recursive
+        outputs = spec["targets"][0][-1] if recursive else math.prod(spec["targets"][0])
+        readout, options = "steps" if recursive else readout, {"recursive": recursive}
+    elif name == "language_model":
+        outputs, options = len(dataset.vocabulary), {"carried": config.train.carried}
+    elif name == "polyphony":
+        outputs = spec["targets"][0][-1]
+    elif name == "handwriting":
+        outputs = 6 * MIXTURE + 1
+    else:
+        outputs = len(dataset.target_vocabulary)
+    if name == "translation":
+        steps = total_steps(config, dataset) * config.train.accumulate
+        options = {"label_smoothing": smoothing, "sampling": config.train.sampling, "steps": steps}
+        sizes = {"source_vocabulary": len(dataset.vocabulary), "target_vocabulary": outputs}
+    else:
+        sizes = {"num_classes": outputs}
+        if dataset.vocabulary is not None:
+            sizes["vocabulary_size"] = len(dataset.vocabulary)
+        if readout:
+            sizes["readout"] = readout
+    expected = "seq2seq" if name == "translation" else "recurrent"
+    if config.model.name != expected:
+        raise UserError(
+            f"model.name: found {config.model.name!r} for the task {name!r} of data.name="
+            f"{dataset.name!r}, expected {expected!r}"
+        )
+    dtype, param_dtype = PRECISIONS[config.train.precision]
+    switches = model_switches(config) | sizes
+    model = create_model(config.model.name, dtype=dtype, param_dtype=param_dtype, **switches)
+    return make(model, **options)
+
+
+def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:
+    """Return the weights of the classes in the training loss; () where all are 1."""
+    if config.train.class_weights == "none":
+        return ()
+    return tuple(balanced_weights(dataset.train.labels(), dataset.num_classes).tolist())
+
+
+def model_switches(config: ConfigDict) -> dict[str, Any]:
+    """Return the switches of `config.model` that are set."""
+    return {k: v for k, v in config.model.items() if v is not None and k != "name"}
+
+
+def total_steps(config: ConfigDict, dataset: Dataset) -> int:
+    """Return the optimiser steps of a run: `train.steps`, or what `train.epochs` come to."""
+    if config.train.steps:
+        return config.train.steps
+    return max(1, round(config.train.epochs * len(dataset.train) / config.data.batch_size))
