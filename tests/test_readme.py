@@ -10,9 +10,7 @@ from research.experiment import experiments, resolve
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-QUESTIONS = {
-    name: text for text in BLOCKS for name in re.findall(r'^"""Does (.*)\?"""', text)
-}
+QUESTIONS = {name: text for text in BLOCKS for name in re.findall(r'^"""Does (.*)\?"""', text)}
 
 
 @pytest.mark.parametrize("question", QUESTIONS)
