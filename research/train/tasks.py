@@ -123,50 +123,57 @@ def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
             f"train.task: found {name!r} with data.name={dataset.name!r}, which has no "
             f"{missing[0]!r}; expected {dataset.task!r}"
         )
-    head, smoothing = HEADS[config.train.head], config.train.label_smoothing
-    options: dict[str, Any] = {}
-    if name == "classification":
-        outputs = head.outputs(dataset.num_classes)
-        weights = class_weights(config, dataset)
-        options = {"head": head, "num_classes": dataset.num_classes, "class_weights": weights}
-        options["label_smoothing"] = smoothing
-    elif name == "tagging":
-        outputs = len(dataset.class_names or (dataset.target_vocabulary or dataset.vocabulary))
-        options = {"head": head, "num_classes": outputs, "label_smoothing": smoothing}
-    elif name == "regression":
-        outputs = math.prod(spec["target"][0])
-    elif name == "forecasting":
-        recursive = config.train.recursive
-        outputs = spec["targets"][0][-1] if recursive else math.prod(spec["targets"][0])
-        readout, options = "steps" if recursive else readout, {"recursive": recursive}
-    elif name == "language_model":
-        outputs, options = len(dataset.vocabulary), {"carried": config.train.carried}
-    elif name == "polyphony":
-        outputs = spec["targets"][0][-1]
-    elif name == "handwriting":
-        outputs = 6 * MIXTURE + 1
-    else:
-        outputs = len(dataset.target_vocabulary)
+    outputs, options = _answers(name, config, dataset)
     if name == "translation":
-        steps = total_steps(config, dataset) * config.train.accumulate
-        options = {"label_smoothing": smoothing, "sampling": config.train.sampling, "steps": steps}
-        sizes = {"source_vocabulary": len(dataset.vocabulary), "target_vocabulary": outputs}
+        expected, switches = "seq2seq", {"source_vocabulary": len(dataset.vocabulary)}
+        switches["target_vocabulary"] = outputs
     else:
-        sizes = {"num_classes": outputs}
+        expected, switches = "recurrent", {"num_classes": outputs}
         if dataset.vocabulary is not None:
-            sizes["vocabulary_size"] = len(dataset.vocabulary)
-        if readout:
-            sizes["readout"] = readout
-    expected = "seq2seq" if name == "translation" else "recurrent"
+            switches["vocabulary_size"] = len(dataset.vocabulary)
+        if readout or options.get("recursive"):
+            switches["readout"] = "steps"
     if config.model.name != expected:
         raise UserError(
             f"model.name: found {config.model.name!r} for the task {name!r} of data.name="
             f"{dataset.name!r}, expected {expected!r}"
         )
     dtype, param_dtype = PRECISIONS[config.train.precision]
-    switches = model_switches(config) | sizes
-    model = create_model(config.model.name, dtype=dtype, param_dtype=param_dtype, **switches)
-    return make(model, **options)
+    switches |= {"dtype": dtype, "param_dtype": param_dtype}
+    return make(create_model(expected, **model_switches(config) | switches), **options)
+
+
+def _answers(name: str, config: ConfigDict, dataset: Dataset) -> tuple[int, dict[str, Any]]:
+    """Return how many outputs a task's model has, and what the task is made with beside it."""
+    spec, head = dataset.train.spec, HEADS[config.train.head]
+    smoothing = {"label_smoothing": config.train.label_smoothing}
+    match name:
+        case "classification":
+            classes = dataset.num_classes
+            options = {"head": head, "num_classes": classes} | smoothing
+            options["class_weights"] = class_weights(config, dataset)
+            return head.outputs(classes), options
+        case "tagging":
+            classes = dataset.num_classes or len(dataset.vocabulary)
+            return head.outputs(classes), {"head": head, "num_classes": classes} | smoothing
+        case "regression":
+            return math.prod(spec["target"][0]), {}
+        case "forecasting":
+            recursive = config.train.recursive
+            horizon, channels = spec["targets"][0]
+            return channels if recursive else horizon * channels, {"recursive": recursive}
+        case "language_model":
+            return len(dataset.vocabulary), {"carried": config.train.carried}
+        case "polyphony":
+            return spec["targets"][0][-1], {}
+        case "handwriting":
+            return 6 * MIXTURE + 1, {}
+        case "transcription":
+            return len(dataset.target_vocabulary), {}
+        case "translation":
+            steps = total_steps(config, dataset) * config.train.accumulate
+            options = {"sampling": config.train.sampling, "steps": steps} | smoothing
+            return len(dataset.target_vocabulary), options
 
 
 def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:
