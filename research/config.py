@@ -182,7 +182,7 @@ def get_config() -> ConfigDict:
                 "keep": 2,  # last checkpoints kept, beside the best
                 "patience": 0,  # evaluations without improvement before stopping; 0: off
                 "probes": (),  # of the best checkpoint, at the end: gap | shift
-                "diagnostics_every": 0,  # per-layer norms and dead units; 0: off
+                "diagnostics_every": 0,  # norms and dead units by layer, gradient by time; 0: off
                 "devices": 1,  # accelerators that share one run's batch; -1: all of them
                 "deterministic": False,  # GPU: deterministic kernels, no autotuning
                 "tensorboard": True,

@@ -143,8 +143,10 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
     before["sources"] = []
     before |= read(study.workdir) or {}
     settings = study.settings
-    chance = 1 / dataset.num_classes
-    tune = {"grid": tuning_grid(settings), "select": "validation/accuracy"}
+    classes = dataset.num_classes
+    chance = dict.fromkeys(("test/accuracy", "validation/accuracy"), 1 / classes) if classes else {}
+    judged = "accuracy" if dataset.task in ("classification", "tagging") else "loss"
+    tune = {"grid": tuning_grid(settings), "select": f"validation/{judged}"}
     write_json(
         study.workdir / "experiment.json",
         {
@@ -165,8 +167,8 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "within": list(settings.within),
             "panels": panels(study),
             "target_accuracy": settings.target_accuracy,
-            "num_classes": dataset.num_classes,
-            "chance": {"test/accuracy": chance, "validation/accuracy": chance},
+            "num_classes": classes,
+            "chance": chance,
             "tune": tune if settings.tune.grid else before.get("tune"),
         },
     )

@@ -45,6 +45,10 @@ CAPTIONS = {
     "clipping": "The gradient norm before clipping (each value a mean between two logged steps), "
     "and how often clipping acted, a mean over runs.",
     "gradient_profile": "Gradient norm by layer: geometric mean over seeds.",
+    "state_gradient": "Norm of the loss's gradient with respect to the state at each step, of the "
+    "first layer's forward direction: geometric mean over seeds.",
+    "gates": "Share of the gates' values below 0.1 (left) and above 0.9 (right) at the end of "
+    "training: mean over seeds.",
     "final": "Final metrics by arm, every seed shown.",
     "learning_curves": "Learning curves: mean over seeds, band from the least to the greatest.",
     "gradient_norm": "Gradient norm by layer and step, geometric mean over seeds; "

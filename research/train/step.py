@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from research.tasks.through_time import through_time
 from research.train.state import TrainState
 
 Metrics = dict[str, dict[str, jax.Array]]
@@ -27,7 +28,8 @@ def make_train_step(
         optimizer: as `research.train.optimizer.make_optimizer` returns.
         accumulate: micro-batches whose mean gradient makes the step; divides the batch.
         ema: decay of the averaged parameters, 0 for none.
-        diagnostics_every: steps between the per-layer diagnostics, 0 for none.
+        diagnostics_every: steps between the diagnostics by layer and, of a recurrent network,
+            through time; 0 for none.
 
     Returns:
         A function whose metrics are groups of sums, each beside its `count`: `examples` (loss,
@@ -74,8 +76,15 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         metrics = {"examples": sums, "updates": clipping(opt_state)}
         if diagnostics_every:
+            variables = {"params": state.params, **state.collections}
             metrics["diagnostics"] = every(
-                diagnostics_every, state.step, diagnose, state.params, gradient, updates, endpoints
+                diagnostics_every,
+                state.step,
+                lambda *operands: diagnose(*operands) | through_time(task, variables, batch, key),
+                state.params,
+                gradient,
+                updates,
+                endpoints,
             )
         average = state.ema
         if ema:

@@ -20,6 +20,7 @@ from research.report.plots.heat_map import heat_map
 from research.report.plots.interactions import interactions
 from research.report.plots.learning_curves import learning_curves
 from research.report.plots.style import STYLE, Plot, png
+from research.report.plots.through_time import gates, state_gradients
 from research.report.runs import Experiment
 
 
@@ -46,6 +47,8 @@ def draw(experiment: Experiment, summary: dict[str, Any], directory: Path) -> di
         "clipping": clipping,
         "gradient_norm": gradient_norms,
         "gradient_profile": gradient_profiles,
+        "state_gradient": state_gradients,
+        "gates": gates,
     }
     drawn = {}
     for name, plot in plots.items():
