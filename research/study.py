@@ -21,7 +21,7 @@ METRICS = {
     "target/accuracy": "max",  # the test in the domain of transfer.target_domain
     "target/loss": "min",
     **{f"test/{name}": "max" for name in ("top5", "precision", "recall", "f1")},
-    **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc")},
+    **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc", "token_accuracy")},
     **{f"test/{name}": "min" for name in ("ece", "mse", "mae")},
     **{f"test/{name}": "min" for name in ("perplexity", "bits", "error_rate")},
     "test/frame_accuracy": "max",

@@ -16,7 +16,7 @@ _NAMES = {
 }
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),
-    *("frame_accuracy", "error_rate"),
+    *("frame_accuracy", "token_accuracy", "error_rate"),
     *("diverged", "clipped_fraction", "dead_units", "gap", "shift_consistency"),
 )
 _PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}

@@ -77,7 +77,7 @@ def test_rows_and_pixels(digits):
     np.testing.assert_array_equal(rows["label"], labels)
     few = load_dataset("rows/digits", classes=(3, 5), image_size=4, train_size=20)
     assert few.class_names == ("3", "5") and few.train.spec["inputs"][0] == (4, 4)
-    assert len(few.train) == 20
+    assert len(few.train) == 20 and few.task == "classification"
 
 
 def test_sentiment_is_decided_by_the_last_clause():

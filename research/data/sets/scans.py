@@ -35,5 +35,5 @@ def scanned(scan: str, images: Dataset) -> Dataset:
         view(images.train),
         view(images.validation),
         view(images.test),
-        images.class_names,
+        class_names=images.class_names,
     )

@@ -70,8 +70,8 @@ class Seq2Seq(nn.Module):
             be, or a `luong_dot` between states of other widths.
     """
 
-    source_vocabulary: int
-    target_vocabulary: int
+    source_vocabulary: int = 10
+    target_vocabulary: int = 10
     cell: str = "gru"
     embedding_size: int = 256
     hidden_size: int = 512
