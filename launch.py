@@ -10,13 +10,15 @@ python launch.py --mode=models --model=resnet50
 import os
 import shlex
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from research.config import UserError, flatten, get_config, nearest, unknown
 
-MODES = ("train", "evaluate", "predict", "report", "publish", "preview", "list", "models")
+MODES = ("train", "evaluate", "predict", "generate", "translate", "report", "publish", "preview")
+MODES += ("list", "models")
 
 _EXPERIMENT = flags.DEFINE_string(
     "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
@@ -29,9 +31,30 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Prepared TFDS sets (or TFDS_D
 _MODE = flags.DEFINE_string("mode", "train", f"One of {', '.join(MODES)}.")
 _MODEL = flags.DEFINE_string("model", None, "The model whose layers --mode=models shows.")
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "To evaluate or predict with: a run's directory, or one checkpoint in it."
+    "checkpoint", None, "A trained model to use: a run's directory, or one checkpoint in it."
 )
 _IMAGES = flags.DEFINE_string("images", None, "To predict: a file, a pattern ('*.png'), a folder.")
+_GENERATE = (
+    flags.DEFINE_string("prompt", None, "To generate: the text to go on with."),
+    flags.DEFINE_float("temperature", None, "To generate: below 1 the likelier; 0: greedily."),
+    flags.DEFINE_integer("top_k", None, "To generate: among the k most probable tokens."),
+    flags.DEFINE_float("top_p", None, "To generate: among the likeliest of this share together."),
+)
+_TRANSLATE = (
+    flags.DEFINE_string("text", None, "To translate."),
+    flags.DEFINE_string("input", None, "To translate: a file of lines."),
+    flags.DEFINE_integer("beams", None, "To translate: of the beam search; 1: greedily."),
+    flags.DEFINE_float("alpha", None, "To translate: the power of the length penalty."),
+)
+_LENGTH = flags.DEFINE_integer("length", None, "The most tokens or steps to generate.")
+TRAINED = ("evaluate", "predict", "generate", "translate")  # what one does with a trained model
+ONLY = (  # flags that some modes alone heed
+    (_CHECKPOINT, TRAINED),
+    (_IMAGES, ("predict",)),
+    *((flag, ("generate",)) for flag in _GENERATE),
+    *((flag, ("translate",)) for flag in _TRANSLATE),
+    (_LENGTH, ("generate", "translate")),
+)
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would run and its cost; run nothing.")
 
 
@@ -60,14 +83,14 @@ def main(argv: list[str]) -> None:
             f"--model: found {_MODEL.value!r} with --mode={_MODE.value}, expected --mode=models, "
             "or --config.model.name to train it"
         )
-    for flag, modes in ((_CHECKPOINT, ("evaluate", "predict")), (_IMAGES, ("predict",))):
+    for flag, modes in ONLY:
         if flag.value is not None and _MODE.value not in modes:
             raise UserError(
                 f"--{flag.name}: found {flag.value!r} with --mode={_MODE.value}, expected "
                 f"--mode={' or '.join(modes)}"
             )
     published = _MODE.value == "evaluate" and "init_from" in overrides
-    if _MODE.value == "predict" or _CHECKPOINT.value or published:
+    if _MODE.value in TRAINED[1:] or _CHECKPOINT.value or published:
         return use_trained(overrides)
     study = resolve(
         _EXPERIMENT.value,
@@ -116,21 +139,39 @@ def recorded(arguments: list[str]) -> str:
 
 
 def use_trained(overrides: dict) -> None:
-    """Evaluate, or predict with, the model that `--checkpoint` names, whose run says all else; or
-    the published one that `--config.init_from` names.
+    """Evaluate, or predict, generate or translate with, the model that `--checkpoint` names, whose
+    run says all else; or evaluate, or predict with, the published one that `--config.init_from`
+    names.
     """
-    named = _CHECKPOINT.value or overrides.get("init_from")
-    for flag, given in (("checkpoint", named), ("images", _IMAGES.value)):
-        if not given and (flag == "checkpoint" or _MODE.value == "predict"):
+    images = _MODE.value in ("evaluate", "predict")
+    named = _CHECKPOINT.value or (images and overrides.get("init_from"))
+    for flag, value in (("checkpoint", named), ("images", _IMAGES.value)):
+        if not value and (flag == "checkpoint" or _MODE.value == "predict"):
             raise UserError(f"--{flag}: found none, expected one: --mode={_MODE.value} needs it")
-    if _MODE.value == "predict":
+    where = _CHECKPOINT.value, _DATA_DIR.value, overrides
+    if _MODE.value == "generate":
+        from research.commands.generate import generate
+        from research.experiment import parse_seeds
+
+        seeds = {} if _SEEDS.value is None else {"seeds": parse_seeds(_SEEDS.value)}
+        generate(*where, **seeds, **given(*_GENERATE, _LENGTH))
+    elif _MODE.value == "translate":
+        from research.commands.translate import translate_lines
+
+        translate_lines(*where, **given(*_TRANSLATE, _LENGTH))
+    elif _MODE.value == "predict":
         from research.commands.predict import predict
 
         predict(_CHECKPOINT.value, _IMAGES.value, _DATA_DIR.value, overrides)
     else:
         from research.commands.evaluate import evaluate_checkpoint
 
-        evaluate_checkpoint(_CHECKPOINT.value, _DATA_DIR.value, overrides)
+        evaluate_checkpoint(*where)
+
+
+def given(*holders: flags.FlagHolder) -> dict[str, Any]:
+    """Return the flags that the command line sets, by name."""
+    return {flag.name: flag.value for flag in holders if flag.value is not None}
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -150,7 +191,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         raise UserError(f"--{error.flagname}: found an unknown flag{hint}") from None
     except flags.IllegalFlagValueError as error:
         name, value = str(error).removeprefix("flag --").split(": ")[0].split("=", 1)
-        expected = type(known.get(name.removeprefix("config."), "")).__name__
+        field = name.removeprefix("config.")
+        expected = type(known[field]).__name__ if field in known else flags.FLAGS[name].flag_type()
         raise UserError(f"--{name}: found {value!r}, expected {expected}") from None
     except (flags.Error, AttributeError, TypeError, ValueError) as error:
         raise UserError(str(error)) from None

@@ -181,7 +181,7 @@ def get_config() -> ConfigDict:
                 "checkpoint_every": 0,  # a multiple of eval_every; 0: at every evaluation
                 "keep": 2,  # last checkpoints kept, beside the best
                 "patience": 0,  # evaluations without improvement before stopping; 0: off
-                "probes": (),  # of the best checkpoint, at the end: gap | shift
+                "probes": (),  # of the best checkpoint, at the end: gap | shift | bleu
                 "diagnostics_every": 0,  # norms and dead units by layer, gradient by time; 0: off
                 "devices": 1,  # accelerators that share one run's batch; -1: all of them
                 "deterministic": False,  # GPU: deterministic kernels, no autotuning
@@ -207,7 +207,7 @@ CHOICES = {
     "train.class_weights": ("none", "balanced"),
 }
 
-PROBES = ("gap", "shift")  # see research/train/probes.py
+PROBES = ("gap", "shift", "bleu")  # see research/train/probes.py
 
 BELOW_ONE = math.nextafter(1, 0)  # an average that never moves is none
 

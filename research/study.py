@@ -24,7 +24,7 @@ METRICS = {
     **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc", "token_accuracy")},
     **{f"test/{name}": "min" for name in ("ece", "mse", "mae")},
     **{f"test/{name}": "min" for name in ("perplexity", "bits", "error_rate")},
-    "test/frame_accuracy": "max",
+    **{f"test/{name}": "max" for name in ("frame_accuracy", "bleu")},
     "steps_to_accuracy": "min",
     "steps_to_loss": "min",
     "diverged": "min",

@@ -83,7 +83,8 @@ def test_bad_input(tmp_path, flags, words):
 
 # All that `main` can refuse, in one process: absl's flags can be parsed again and again.
 FLAGS = ("experiment", "scale", "arms", "seeds", "workdir", "data_dir", "mode", "dry_run")
-FLAGS += ("model", "checkpoint", "images")
+FLAGS += ("model", "checkpoint", "images", "prompt", "temperature", "top_k", "top_p")
+FLAGS += ("text", "input", "beams", "alpha", "length")
 MANY = (
     f"FLAGS = {FLAGS}"
     + """
@@ -130,6 +131,15 @@ REFUSED = {
     "--mode=predict --checkpoint=nowhere": ["--images", "--mode=predict"],
     "--mode=predict --checkpoint=nowhere --images=no.png": ["--images", "no.png"],
     "--mode=predict --checkpoint=nowhere --images=launch.py": ["--images"],
+    "--mode=generate": ["--checkpoint", "found none", "--mode=generate"],
+    "--mode=translate --config.init_from=x": ["--checkpoint", "found none", "--mode=translate"],
+    "--mode=generate --checkpoint=nowhere": ["--checkpoint", "no such folder", "nowhere"],
+    "--mode=generate --checkpoint=nowhere --length=ten": ["--length", "'ten'", "expected int"],
+    "--mode=translate --checkpoint=nowhere": ["--text", "--input", "neither"],
+    "--mode=translate --checkpoint=nowhere --prompt=x": ["--prompt", "--mode=generate"],
+    "--mode=generate --checkpoint=nowhere --beams=2": ["--beams", "--mode=translate"],
+    "--length=5": ["--length", "--mode=train", "--mode=generate or translate"],
+    "--config.train.probes=('bleu',)": ["train.probes", "'bleu'", "digits", "multi30k/de-en"],
     "--workdir=/dev/null/runs --config.train.steps=1": ["--workdir", "/dev/null/runs"],
 }
 

@@ -112,7 +112,7 @@ ELSEWHERE = {
     "train.eval_every": "train/test_loop.py: rows are ordered",
     "train.checkpoint_every": "train/test_loop.py: checkpoints can be rarer than evaluations",
     "train.diagnostics_every": "train/test_loop.py: diagnostics; it changes no number",
-    "train.probes": "train/test_probes.py; they change no number",
+    "train.probes": "train/test_probes.py, commands/test_translate.py; they change no number",
     "train.devices": "train/test_step.py: eight devices equal one",
     "train.tensorboard": "train/test_writers.py: events; it changes no number",
     "train.wandb": "train/test_writers.py: offline; it changes no number",

@@ -18,6 +18,7 @@ from research.files import write_json
 from research.progress import Watcher
 from research.study import Study, source_of
 from research.train.loop import train
+from research.train.probes import check_probes
 from research.train.program import check_transfer, starting_variables, variable_shapes
 from research.train.record import Run
 from research.train.tasks import make_task
@@ -133,6 +134,7 @@ def prepare(study: Study, datasets: Datasets) -> None:
                         f"{devices} devices of train.devices={config.train.devices}"
                     )
             make_task(config, dataset)
+            check_probes(config, dataset)
             shapes = shapes_of(config, dataset)  # its layers may shrink the images away
             check_transfer(config, shapes)
             if source := source_of(config):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from research.commands.train import Datasets
 from research.config import UserError, flatten, get_config, nearest, override, validate
 from research.data.sources import Dataset
+from research.data.text import Vocabulary
 from research.distributed.mesh import lanes
 from research.files import read_json
 from research.tasks.classification import Classification
@@ -20,7 +21,7 @@ from research.tasks.domain_adversarial import of_model
 from research.train.checkpoint import best_step, read_variables
 from research.train.program import starting_variables, variable_shapes
 from research.train.record import facts
-from research.train.tasks import make_task
+from research.train.tasks import make_task, task_name
 from research.transfer.initial import check_source, transplant
 
 
@@ -49,6 +50,40 @@ class Trained:
     def precision(self) -> contextlib.AbstractContextManager:
         """Within it JAX computes in the run's precision."""
         return jax.enable_x64(self.config.train.precision == "float64")
+
+    def expect(self, mode: str, *tasks: str) -> str:
+        """Return the name of the task, which has to be one of `tasks`, as `--mode` needs it.
+
+        Raises:
+            UserError: it is another.
+        """
+        if (name := task_name(self.config, self.dataset)) not in tasks:
+            raise UserError(
+                f"--checkpoint: found a run for the task {name!r} of {self.dataset.name!r} with "
+                f"--mode={mode}, expected one for {' or '.join(map(repr, tasks))}"
+            )
+        return name
+
+    def vocabulary(self, name: str = "vocabulary") -> Vocabulary:
+        """Read the vocabulary that was saved with the run: this one, or `target_vocabulary`.
+
+        Raises:
+            UserError: it is not there, damaged, or another run's.
+        """
+        digest = self.dataset.vocabularies()[name].digest  # which the run has recorded, too
+        return Vocabulary.load(self.directory / f"{name}.json", digest)
+
+
+def check_text(flag: str, text: str) -> None:
+    """Check that what was given on the command line is text.
+
+    Raises:
+        UserError: it holds bytes that are not UTF-8.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"--{flag}: found {text!r}, expected text in UTF-8") from None
 
 
 def open_trained(checkpoint: str, data_dir: str | None, overrides: Mapping[str, Any]) -> Trained:

@@ -198,6 +198,14 @@ def pieces(kind: str, text: str) -> list[str]:
     return text.split() if kind == "space" else re.findall(r"\w+|[^\w\s]", text)
 
 
+def spaced(text: str) -> str:
+    """Return a text of `word` tokens as it is written: "a man ' s t - shirt ." → "a man's t-shirt."
+
+    A quotation mark and a dash between words cannot be told from signs within one, and go too.
+    """
+    return re.sub(r" ([.,!?;:])", r"\1", re.sub(r"(?<=\w) (['’-]) (?=\w)", r"\1", text))
+
+
 def _train_bpe(texts: Iterable[str], size: int, lowercase: bool):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -13,6 +13,7 @@ _NAMES = {
     "mse": "MSE",
     "mae": "MAE",
     "bits": "bits per token",
+    "bleu": "BLEU",
 }
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),

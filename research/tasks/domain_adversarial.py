@@ -9,6 +9,7 @@ import optax
 from flax import linen as nn
 
 from research.tasks.classification import Batch, Classification
+from research.tasks.language_model import CARRY
 
 # What this task adds to the variables of its model.
 DISCRIMINATOR = "domain_head"  # among the parameters
@@ -98,9 +99,10 @@ class DomainAdversarial(Classification):
 
 
 def of_model(variables: dict[str, Any]) -> dict[str, Any]:
-    """Return the variables without those that this task adds."""
+    """Return the variables without those that tasks add: this one, and a language model's carry."""
     params = {k: v for k, v in variables["params"].items() if k != DISCRIMINATOR}
-    return {k: v for k, v in variables.items() if k != SCHEDULE} | {"params": params}
+    own = {k: v for k, v in variables.items() if k not in (SCHEDULE, CARRY)}
+    return own | {"params": params}
 
 
 def _features(endpoints: dict[str, jax.Array]) -> jax.Array:

@@ -1,7 +1,7 @@
 """Handwriting: where the pen goes next, as a mixture of Gaussians."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,6 +82,30 @@ class Handwriting(SequenceTask):
     The loss is the negative log-likelihood of a step (Graves 2013, eq. 26), a density, so that it
     may be below 0.
     """
+
+    def sample(
+        self, variables: dict[str, Any], keys: jax.Array, length: int, temperature: float = 1.0
+    ) -> jax.Array:
+        """Draw `length` steps of new drawings, float[N, length, 3]; see `draw`.
+
+        Args:
+            variables: of the model.
+            keys: N random keys; a drawing depends on its own alone.
+            length: steps of each.
+            temperature: as in `draw`.
+        """
+
+        def step(carry, t):
+            state, last = carry
+            outputs, state = self.step(variables, state, last)
+            each = jax.vmap(lambda key, one: draw(jax.random.fold_in(key, t), one, temperature))
+            drawn = each(keys, mixture(outputs)).astype(last.dtype)
+            return (state, drawn), drawn
+
+        none = jnp.zeros((len(keys), 3), jnp.float32)
+        start = self.state_after(variables, none[:, None], jnp.zeros(len(keys), jnp.int32))
+        _, drawn = jax.lax.scan(step, (start, none), jnp.arange(length))
+        return jnp.swapaxes(drawn, 0, 1)
 
     def score(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Score:
         """Score outputs [B, T, 6·M + 1]."""

@@ -79,8 +79,8 @@ class LanguageModel(SequenceTask):
         return Evaluation(means | {"perplexity": perplexity, "bits": means["loss"] / math.log(2)})
 
     def _begin(self, variables: dict[str, Any], batch: Batch) -> Any:
-        """The state in which each row begins."""
-        if not self.carried:
+        """The state in which each row begins; None, which is zeros, where none was carried."""
+        if not self.carried or CARRY not in variables:
             return None
         goes_on = ~batch["start"][:, None]
         state = jax.tree.map(lambda s: jnp.where(goes_on, s, 0), variables[CARRY]["state"])

@@ -83,6 +83,24 @@ class SequenceTask:
         score = self.score(outputs, batch, train=False)
         return score.sums, score.examples
 
+    def state_after(self, variables: dict[str, Any], inputs: jax.Array, lengths: jax.Array) -> Any:
+        """Return the state, arrays [N, …], in which sequences leave a recurrent model.
+
+        Inside a `jit` lengths may be 0, and the state is that before the first step.
+        """
+        _, endpoints = self.model.apply(variables, inputs, lengths)
+        return _layers_with_rows(endpoints["final_state"])
+
+    def step(self, variables: dict[str, Any], state: Any, inputs: jax.Array):
+        """Read one more step of each sequence, int[N] or float[N, D], of a model that runs forward.
+
+        Returns:
+            Its outputs [N, …], and the state after it; `research.decoding` decodes by this.
+        """
+        state = _layers_with_rows(state)
+        outputs, endpoints = self.model.apply(variables, inputs[:, None], None, state)
+        return outputs[:, 0], _layers_with_rows(endpoints["final_state"])
+
     def others(self, batch: Batch) -> dict[str, jax.Array]:
         """Return what else of a batch the model is called with."""
         return {"side": batch["side"]} if "side" in batch else {}
@@ -254,6 +272,11 @@ def collapse(path: np.ndarray) -> list[int]:
     """
     changes = np.flatnonzero(np.diff(path, prepend=0))
     return [int(i) for i in path[changes] if i]
+
+
+def _layers_with_rows(state: Any) -> Any:
+    """Exchange axes: models put layers before rows, decoders the other way round."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), state)
 
 
 def real_steps(batch: Batch) -> jax.Array:

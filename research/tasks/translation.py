@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from research.data.text import BOS
+from research.data.text import BOS, EOS, PAD
+from research.decoding import Decoded, beam_search
 from research.losses import softmax_cross_entropy
 from research.tasks.sequence import Batch, Score, SequenceTask, masked_loss, steps_before
 
@@ -67,6 +68,30 @@ class Translation(SequenceTask):
             **self.others(batch),
         )
         return self.score(logits, batch, train=False).sums, {}
+
+    def translate(
+        self, variables: dict[str, Any], batch: Batch, *, beams: int, alpha: float, length: int
+    ) -> Decoded:
+        """Return the best translations, of at most `length` tokens, that a beam search finds.
+
+        Args:
+            variables: of the model.
+            batch: `inputs` and their `length`, of which 0 is read as 1.
+            beams: of the search; 1 makes it greedy.
+            alpha: the power of its length penalty.
+            length: the most tokens, `EOS` among them.
+        """
+        own = {"params": variables["params"]}
+        lengths = jnp.maximum(batch["length"], 1)
+        state = self.model.apply(own, batch["inputs"], lengths, method="encode")
+
+        def step(state, tokens):
+            return self.model.apply(own, state, tokens, method="step")
+
+        found = beam_search(
+            step, state, beams=beams, length=length, bos=BOS, eos=EOS, pad=PAD, alpha=alpha
+        )
+        return jax.tree.map(lambda x: x[:, 0], found)
 
     def others(self, batch: Batch) -> dict[str, jax.Array]:
         """Return what the decoder reads, int[B, U]: `BOS`, then the targets but for the last."""

@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
+from research.config import UserError
 from research.data.feed import evaluation_batches
 from research.data.sources import Dataset
 from research.distributed.mesh import batch_sharding, replicated
 from research.train.evaluation import evaluate_model
 from research.train.program import Program
+from research.train.tasks import task_name
+from research.train.translate import translate
 from research.transfer.batch_norm import adapt_batch_norm
 
 Tested = dict[str, float]
@@ -92,4 +96,46 @@ def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
     return images
 
 
-PROBES: dict[str, Callable[..., Tested]] = {"gap": gap, "shift": shift}
+def bleu(program: Program, variables: Any, dataset: Dataset, tested: Tested, **options) -> Tested:
+    """Return `test/bleu`, from 0 to 100: of translations of the test split, by sacrebleu.
+
+    The beam and its penalty are those of `research.train.translate`. The references are the texts
+    as published, tokenised by sacrebleu (`13a`); case is ignored (`lowercase=True`), for the
+    vocabulary is in lower case.
+
+    References:
+        K. Papineni et al., BLEU, ACL 2002; M. Post, A Call for Clarity in Reporting BLEU Scores,
+        WMT 2018 (sacrebleu).
+    """
+    import sacrebleu
+
+    lines = translate(program.task, variables, dataset.test, dataset.target_vocabulary, **options)
+    references = [list(dataset.references["test"])]
+    return {"test/bleu": sacrebleu.corpus_bleu(lines, references, lowercase=True).score}
+
+
+PROBES: dict[str, Callable[..., Tested]] = {"gap": gap, "shift": shift, "bleu": bleu}
+
+
+def check_probes(config: ConfigDict, dataset: Dataset) -> None:
+    """Check that the model can be asked what `train.probes` names.
+
+    Raises:
+        UserError: it is of another kind.
+    """
+    task = task_name(config, dataset)
+    needs = {
+        "gap": (task in ("classification", "tagging"), "a set with classes"),
+        "shift": ("image" in dataset.train.spec, "a set of images"),
+        "bleu": (
+            task == "translation" and "test" in dataset.references,
+            "a set of translations, such as 'multi30k/de-en'",
+        ),
+    }
+    for probe in config.train.probes:
+        able, expected = needs[probe]
+        if not able:
+            raise UserError(
+                f"train.probes: found {probe!r} with data.name={dataset.name!r} for the task "
+                f"{task!r}, expected {expected}"
+            )

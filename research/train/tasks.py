@@ -113,7 +113,7 @@ def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
             f"data.augment: found {', '.join(config.data.augment)}, which is of images, with "
             f"data.name={dataset.name!r}, which holds sequences; expected none"
         )
-    name = dataset.task if config.train.task == "auto" else config.train.task
+    name = task_name(config, dataset)
     if name not in SEQUENCE_TASKS:
         raise unknown("train.task", name, ("auto", *SEQUENCE_TASKS))
     make, readout, needs = SEQUENCE_TASKS[name]
@@ -174,6 +174,11 @@ def _answers(name: str, config: ConfigDict, dataset: Dataset) -> tuple[int, dict
             steps = total_steps(config, dataset) * config.train.accumulate
             options = {"sampling": config.train.sampling, "steps": steps} | smoothing
             return len(dataset.target_vocabulary), options
+
+
+def task_name(config: ConfigDict, dataset: Dataset) -> str:
+    """Return what the model is trained for, one of `SEQUENCE_TASKS` where it is sequences."""
+    return dataset.task if config.train.task == "auto" else config.train.task
 
 
 def class_weights(config: ConfigDict, dataset: Dataset) -> tuple[float, ...]:

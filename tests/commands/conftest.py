@@ -1,5 +1,6 @@
 import pytest
 
+from research.commands.train import Datasets
 from research.train.loop import train
 from research.train.record import Run
 
@@ -18,4 +19,38 @@ def finished(tmp_path_factory, tiny, digits, mesh):
             done[head] = directory, result
         return done[head]
 
+    return make
+
+
+SEQUENCES = {
+    "toy/text": {"data.length": 20, "data.batch_size": 8},
+    "toy/strokes": {"data.train_size": 64, "data.length": 20},
+    "toy/translation": {
+        "model.name": "seq2seq",
+        "model.embedding_size": 16,
+        "data.train_size": 256,
+        "train.probes": ("bleu",),
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def sequence_run(tmp_path_factory, tiny, mesh):
+    """Train a small model of sequences once per set; return its directory, keep its metrics."""
+    directories = {}
+
+    def make(name):
+        if name not in directories:
+            directory = tmp_path_factory.mktemp(name.replace("/", "_")) / "base" / "seed_0"
+            changes = {"model.name": "recurrent", "model.hidden": None, "model.hidden_size": 16}
+            changes |= {"data.name": name, "train.steps": 30, "train.eval_every": 30}
+            changes |= {"optimizer.name": "adam", "optimizer.learning_rate": 0.01}
+            config = tiny(changes | SEQUENCES[name])
+            dataset = Datasets(None).of(config)
+            run = Run("tiny", "laptop", "base", 0, config, directory)
+            make.results[name] = train(run, dataset, mesh)["metrics"]
+            directories[name] = directory
+        return directories[name]
+
+    make.results = {}
     return make

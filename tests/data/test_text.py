@@ -10,7 +10,7 @@ import pytest
 
 from research.config import UserError
 from research.data import raw
-from research.data.text import EOS, PAD, SPECIAL, UNK, Vocabulary
+from research.data.text import EOS, PAD, SPECIAL, UNK, Vocabulary, spaced
 
 TEXT = "Der Hund sah den Mond, den runden Mond.\nEr bellte — nicht lange; „wau“, und schlief."
 
@@ -122,3 +122,10 @@ def test_raw_files(tmp_path):
     (tmp_path / "cut.gz").write_bytes(gzip.compress(b"x" * 1000)[:-9])
     with pytest.raises(UserError, match=r"cut.gz: unreadable"):
         raw.read_text(tmp_path / "cut.gz")
+
+
+def test_words_are_written_without_the_spaces_between_their_signs():
+    text = "A man's t-shirt, black-and-white; isn't it?"
+    vocabulary = Vocabulary.build("word", [text])
+    parted = vocabulary.decode(vocabulary.encode(text))
+    assert parted != text and spaced(parted) == text

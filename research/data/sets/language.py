@@ -34,7 +34,7 @@ def language(name: str, texts: dict[str, str], options: Options, kind: str) -> D
     chunk = options.length or CHUNK[kind]
     streams = {}
     for part, text in texts.items():
-        streams[part] = Stream(name, _tokens(vocabulary, text), chunk)
+        streams[part] = Stream(name, tokens(vocabulary, text), chunk)
         if not len(streams[part]):
             raise UserError(
                 f"data.length: found {chunk}, the tokens of a chunk, with data.name={name}, whose "
@@ -43,11 +43,16 @@ def language(name: str, texts: dict[str, str], options: Options, kind: str) -> D
     return Dataset(name, **streams, task="language_model", vocabulary=vocabulary)
 
 
-def _tokens(vocabulary: Vocabulary, text: str) -> np.ndarray:
+def tokens(vocabulary: Vocabulary, text: str, *, strict: bool = False) -> np.ndarray:
+    """Return the ids of a text as a stream has them: of words, with `EOS` behind every line.
+
+    Raises:
+        UserError: `strict`, and the text has something that is not in the vocabulary.
+    """
     if vocabulary.kind not in ("word", "space"):
-        return vocabulary.encode(text)
-    lines = text.removesuffix("\n").split("\n")
-    return np.concatenate([np.append(vocabulary.encode(line), np.int32(EOS)) for line in lines])
+        return vocabulary.encode(text, strict=strict)
+    lines = [vocabulary.encode(t, strict=strict) for t in text.removesuffix("\n").split("\n")]
+    return np.concatenate([np.append(line, np.int32(EOS)) for line in lines])
 
 
 def capitals(name: str, texts: dict[str, str], options: Options) -> Dataset:
