@@ -8,6 +8,7 @@ writes every `notebook.ipynb` from the `notebook.py` beside it.
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,20 @@ def test_is_its_script(script):
 
 
 @each_script
-def test_runs(script, tmp_path):
+def test_its_launch_is_a_valid_one(script, tmp_path):
+    (line,) = re.findall(
+        r"^# !\{sys.executable\} (-m launch (?:.*\\\n)*.*)$", script.read_text(), re.M
+    )
+    arguments = shlex.split(re.sub(r"\\\n#", "", line).replace("{workdir}", "runs"))
+    command = [sys.executable, *arguments, "--dry_run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["normalization", "gradient_clipping"])
+def test_runs(name, tmp_path):
+    """Two of them, from one template as all: the others take a minute each to compile."""
+    (script,) = (path for path in SCRIPTS if path.parent.name == name)
     text = script.with_suffix(".ipynb").read_text("utf-8")
     # A tenth of the steps: what takes long is the training, not what a notebook has to show.
     text = re.sub(r"(train\.\w+=)(\d+)0\b", r"\1\2", text)

@@ -125,7 +125,7 @@ ELSEWHERE = {
         for switch in switches_of(model)
         if switch in get_config().model and f"model.{switch}" not in MODEL
     },
-    "train.task": "train/test_sequences.py: speech can be spelt",
+    "train.task": "train/test_sequence_tasks.py: speech can be spelt",
     "train.carried": "tasks/test_language_model.py: a carried state",
     "train.sampling": "tasks/test_translation.py: the chance to read its own tokens",
     "train.recursive": "tasks/test_sequence.py: recursive forecasts",

@@ -2,7 +2,7 @@
 
 import jax
 import pytest
-from short_tables import TABLES
+from short_tables import SHORTEST, TABLES
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -15,6 +15,17 @@ def unoptimised():
 @pytest.fixture
 def short(monkeypatch):
     """Deep networks with tables of few lines."""
-    for file, tables in TABLES.items():
-        for table, rows in tables.items():
-            monkeypatch.setattr(file, table, rows)
+    put(TABLES, monkeypatch)
+
+
+@pytest.fixture
+def shortest(monkeypatch):
+    """Deep networks with tables of even fewer."""
+    put(SHORTEST, monkeypatch)
+
+
+def put(tables, monkeypatch):
+    """Put tables in place of the papers'."""
+    for file, names in tables.items():
+        for name, rows in names.items():
+            monkeypatch.setattr(file, name, rows)

@@ -1,6 +1,7 @@
 """Networks of few lines: each kind of module once, for tests that take arithmetic.
 
-The fixture `short` puts them in place of the papers' tables.
+The fixture `short` puts them in place of the papers' tables, `shortest` those of even fewer lines,
+in which not every kind of module is left.
 """
 
 from research.models.cnn import (
@@ -42,7 +43,24 @@ TABLES = {
     xception: {
         "BLOCKS": {"block1": ((72, 72), 2), "block2": ((72,) * 3, 1), "block12": ((72, 80), 2)}
     },
+    resnet: {"BLOCKS": {18: (1, 1, 1, 1), 50: (1, 1, 1, 1)}},
+}
+
+SHORTEST = TABLES | {
+    inception_v3: {
+        "STEM": {"conv1a": (8, 3, 2, 0)},
+        "MODULES": {
+            "inception5b": inception_v3.figure_5(8),
+            "inception6a": inception_v3.FIGURE_10_35,
+            "inception6e": inception_v3.figure_6(8),
+        },
+    },
+    inception_v4: {
+        "MODULES": {
+            "stem4": inception_v4.STEM_4,
+            "inception_a1": inception_v4.INCEPTION_A,
+        }
+    },
     mobilenet_v1: {"BLOCKS": ((64, 1), (128, 2), (128, 1))},
     mobilenet_v2: {"STAGES": ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 1))},
-    resnet: {"BLOCKS": {18: (1, 1, 1, 1), 50: (1, 1, 1, 1)}},
 }

@@ -108,18 +108,14 @@ VALUES = {
     "skip": layers.SKIPS,
     "pool": tuple(POOLS),
     "padding": ("same", "reflect", "circular", "same_upper"),
-    "use_bias": (False,),
+    "use_bias": (True,),
     "subsample": ("stride",),
     "aux_heads": (False,),
     "dtype": (jnp.bfloat16,),
     "param_dtype": (jnp.bfloat16,),
 }
-# What makes a switch matter where the model's own norm does not.
-NEEDS = {
-    "norm_groups": {"norm": "group"},
-    "norm_epsilon": {"norm": "batch"},
-    "use_bias": {"norm": "none"},
-}
+# What makes a switch matter: a batch norm would undo a bias, and not every model has a norm.
+NEEDS = {key: {"norm": "group"} for key in ("norm_groups", "norm_epsilon", "use_bias")}
 # These change the parameters, and so the shapes.
 SIZES = {
     "num_classes": 7,
@@ -170,13 +166,14 @@ def sweep():
                 if value != defaults_of(name)[switch]
                 and (switch, value) not in (*row.impossible, *row.equal)
             ]
-            for value in values if row.every else values[-1:]:
-                own = defaults_of(name)["norm"] == "batch" and switch == "norm_epsilon"
-                needs = {} if own else NEEDS.get(switch, {})
+            if not row.every:  # of norms the one that others need, which is computed once
+                values = ["group"] if switch == "norm" else values[-1:]
+            for value in values:
+                needs = NEEDS.get(switch, {})
                 yield pytest.param(name, {switch: value}, needs, id=f"{name}-{switch}-{value}")
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("shortest")
 @pytest.mark.parametrize(("name", "switch", "needs"), list(sweep()))
 def test_every_switch_changes_output_and_gradients(name, switch, needs):
     logits, slope = evaluated(name, **switch, **needs)
@@ -200,7 +197,7 @@ def test_every_parameter_has_a_gradient(name):
         assert np.any(leaf != 0), jax.tree_util.keystr(path)
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("shortest")
 @pytest.mark.parametrize("name", SMALL)
 def test_evaluation_is_deterministic_and_dropout_in_training_only(name):
     model = small(name, dropout=0.5)
@@ -220,7 +217,7 @@ def test_evaluation_is_deterministic_and_dropout_in_training_only(name):
     assert np.max(np.abs(dropped[0] - dropped[1])) > 1e-3
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("shortest")
 @pytest.mark.parametrize("name", SMALL)
 def test_kernel_init_draws_every_kernel(name):
     model = small(name, kernel_init="zeros")
@@ -238,7 +235,7 @@ def test_an_impossible_switch_says_why(name, switch, message):
         small(name, **dict([switch]))
 
 
-@pytest.mark.usefixtures("short")
+@pytest.mark.usefixtures("shortest")
 @pytest.mark.parametrize("name", SMALL)
 def test_every_size_changes_the_parameters(name):
     """And no switch of a model is forgotten here."""

@@ -280,7 +280,8 @@ def reversals(rng, size):
 def test_a_beam_search_reverses_unseen_sequences_exactly():
     rng = np.random.default_rng(0)
     model = Seq2Seq(11, 11, embedding_size=16, hidden_size=32)
-    variables = jax.jit(model.init)(jax.random.key(0), *reversals(rng, 2))
+    source, lengths, target = reversals(rng, 2)
+    variables = jax.jit(model.init)(jax.random.key(0), source, lengths, target_in=target)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.01, 200))
 
     @jax.jit
