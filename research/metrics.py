@@ -239,7 +239,8 @@ def roc_auc(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
     positives = np.asarray(positives, bool)
     if not positives.size:
         return np.full(positives.shape[1:], np.nan)
-    ranks = rankdata(scores, axis=0)
+    # SciPy ranks single precision in single precision, which is short of half a million places.
+    ranks = rankdata(np.asarray(scores, np.float64), axis=0)
     count = positives.sum(0, dtype=np.float64)
     above = np.sum(ranks, axis=0, where=positives) - count * (count + 1) / 2
     return _ratio(above, count * (len(positives) - count), np.nan)

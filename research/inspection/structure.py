@@ -177,8 +177,11 @@ class _Walk:
     def _everywhere(self, eqn: Any, operands: list[_Value]) -> list[_Value]:
         """What is known inside a scan: its state, and what it reads of the image, sees it whole."""
         image = tuple(Field(pixels, 0, 0, None) for pixels in self._image)
-        first = eqn.params["num_consts"]
-        state = range(first, first + eqn.params["num_carry"])
+        if "ft_in" in eqn.params:  # from jax 0.12 on: constants, state, inputs
+            first, carried, _ = (len(part) for part in eqn.params["ft_in"].unpack())
+        else:
+            first, carried = eqn.params["num_consts"], eqn.params["num_carry"]
+        state = range(first, first + carried)
         return [
             v if v.fields is None and i not in state else _Value(image, v.learned)
             for i, v in enumerate(operands)

@@ -108,14 +108,18 @@ VALUES = {
     "skip": layers.SKIPS,
     "pool": tuple(POOLS),
     "padding": ("same", "reflect", "circular", "same_upper"),
-    "use_bias": (True,),
+    "use_bias": (False,),
     "subsample": ("stride",),
     "aux_heads": (False,),
     "dtype": (jnp.bfloat16,),
     "param_dtype": (jnp.bfloat16,),
 }
-# What makes a switch matter: a batch norm would undo a bias, and not every model has a norm.
-NEEDS = {key: {"norm": "group"} for key in ("norm_groups", "norm_epsilon", "use_bias")}
+# What makes a switch matter: not every model has a norm, and a norm would undo a bias.
+NEEDS = {
+    "norm_groups": {"norm": "group"},
+    "norm_epsilon": {"norm": "group"},
+    "use_bias": {"norm": "none"},
+}
 # These change the parameters, and so the shapes.
 SIZES = {
     "num_classes": 7,

@@ -37,7 +37,9 @@ def gate_by_gate(init: Initializer, gates: int) -> Initializer:
     def start(key, shape, dtype=jnp.float32):
         rows, columns = shape
         keys = jax.random.split(key, gates)
-        return jnp.concatenate([init(k, (rows, columns // gates), dtype) for k in keys], axis=1)
+        wide = jnp.promote_types(dtype, jnp.float32)  # an orthogonal one cannot be drawn in less
+        parts = [init(k, (rows, columns // gates), wide) for k in keys]
+        return jnp.concatenate(parts, axis=1).astype(dtype)
 
     return start
 
