@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = int(os.environ.get("ABLATE_KILLS", "2"))
+KILLS = int(os.environ.get("ABLATE_KILLS", "1"))
 
 EXPERIMENT = '''
 """Does the width of a residual network matter?"""

@@ -62,5 +62,6 @@ SHORTEST = TABLES | {
         }
     },
     mobilenet_v1: {"BLOCKS": ((64, 1), (128, 2), (128, 1))},
+    resnet: {"BLOCKS": {18: (1, 1), 50: (1, 1)}},
     mobilenet_v2: {"STAGES": ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 1))},
 }
