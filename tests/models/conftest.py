@@ -1,15 +1,7 @@
-"""Programs here run once, so that most of the time goes into compiling them: compile them fast."""
+"""Deep networks, made shorter."""
 
-import jax
 import pytest
 from short_tables import SHORTEST, TABLES
-
-
-@pytest.fixture(scope="package", autouse=True)
-def unoptimised():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
