@@ -192,6 +192,20 @@ def balanced_accuracy(confusion: np.ndarray) -> float:
     return precision_recall_f1(confusion, "macro", np.nan).recall
 
 
+def matthews(confusion: np.ndarray) -> float:
+    """Return Matthews' correlation coefficient, 0 where it is undefined; of K classes, Gorodkin's.
+
+    References:
+        J. Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient,
+        Computational Biology and Chemistry 28, 2004.
+    """
+    confusion = np.float64(confusion)
+    labelled, predicted, total = confusion.sum(1), confusion.sum(0), confusion.sum()
+    covariance = np.trace(confusion) * total - labelled @ predicted
+    variances = (total**2 - labelled @ labelled) * (total**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(variances)) if variances > 0 else 0.0
+
+
 class RocCurve(NamedTuple):
     """The points of a ROC curve, float64[T + 1] each, from (0, 0) to (1, 1)."""
 

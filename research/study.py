@@ -21,8 +21,8 @@ METRICS = {
     "target/accuracy": "max",  # the test in the domain of transfer.target_domain
     "target/loss": "min",
     **{f"test/{name}": "max" for name in ("top5", "precision", "recall", "f1")},
-    **{f"test/{name}": "max" for name in ("balanced_accuracy", "auc", "token_accuracy")},
-    **{f"test/{name}": "min" for name in ("ece", "mse", "mae")},
+    **{f"test/{name}": "max" for name in ("balanced_accuracy", "mcc", "auc", "token_accuracy")},
+    **{f"test/{name}": "min" for name in ("ece", "mse", "mae", "persistence_mse")},
     **{f"test/{name}": "min" for name in ("perplexity", "bits", "error_rate")},
     **{f"test/{name}": "max" for name in ("frame_accuracy", "bleu")},
     "steps_to_accuracy": "min",

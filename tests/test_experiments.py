@@ -86,8 +86,10 @@ def test_end_to_end(name, scale, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("name", "scale"), CASES)
 def test_every_arm_can_be_built(name, scale, tmp_path):
-    """All of them, with its own model, batch size and schedule, but images are digits."""
-    arms = list(load(name)[1].arms(scale))
+    """All of them, with its own model, batch size and schedule, but images are digits, and
+    sequences those of the first scale, which come with the project."""
+    module = load(name)[1]
+    arms = list(module.arms(scale))
     study = resolve(name, scale, arms=arms, workdir=str(tmp_path / "w"))
     assert list(study.configs) == arms
     digits = {field: SHRUNK[field] for field in ("data.name", "data.normalize")}
@@ -95,6 +97,8 @@ def test_every_arm_can_be_built(name, scale, tmp_path):
 
     def on_digits(config):
         if config.model.name in SEQUENCE_MODELS:
+            at_hand = module.get_config(module.scales[0]).data.name
+            config = override(config, {"data.name": at_hand}, "")
             return override(config, {"data.train_size": small(config)["data.train_size"]}, "")
         return override(config, digits | {"data.image_size": max(32, config.data.image_size)}, "")
 

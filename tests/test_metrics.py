@@ -18,6 +18,7 @@ from research.metrics import (
     classification_sums,
     confusion_matrix,
     expected_calibration_error,
+    matthews,
     mean,
     precision_recall_f1,
     regression_sums,
@@ -115,8 +116,16 @@ def test_balanced_accuracy(labels, scores):
     close(balanced_accuracy(confusion_of(labels, scores)), expected)
 
 
+@EVERY
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_matthews(labels, scores):
+    expected = reference.matthews_corrcoef(labels, scores.argmax(1))
+    assert matthews(confusion_of(labels, scores)) == pytest.approx(expected, abs=1e-12)
+
+
 def test_without_examples_nothing_is_known():
     nothing = np.zeros((3, 3))
+    assert matthews(nothing) == 0
     assert np.isnan(balanced_accuracy(nothing))
     assert precision_recall_f1(nothing, "weighted").f1 == 0
     assert np.isnan(roc_auc(np.zeros(0), np.zeros(0)))

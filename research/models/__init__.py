@@ -29,6 +29,7 @@ from research.models.cnn.mobilenet_v2 import MobileNetV2
 from research.models.cnn.resnet import BLOCKS, ImageNetResNet, ResNet
 from research.models.cnn.vgg import CONVOLUTIONS, VGG
 from research.models.cnn.xception import Xception
+from research.models.linear import Linear
 from research.models.mlp import MLP
 from research.models.rnn.network import RecurrentNetwork
 from research.models.rnn.seq2seq import Seq2Seq
@@ -58,6 +59,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 SEQUENCE_MODELS: dict[str, Callable[..., nn.Module]] = {
     "recurrent": RecurrentNetwork,
     "seq2seq": Seq2Seq,
+    "linear": Linear,
 }
 
 ALL_MODELS = MODELS | SEQUENCE_MODELS

@@ -9,9 +9,11 @@ _NAMES = {
     "top5": "top-5 accuracy",
     "f1": "F1",
     "auc": "AUC",
+    "mcc": "MCC",
     "ece": "calibration error",
     "mse": "MSE",
     "mae": "MAE",
+    "persistence_mse": "MSE of persistence",
     "bits": "bits per token",
     "bleu": "BLEU",
 }

@@ -38,8 +38,9 @@ def summarize(
 
     Its metrics are `means` (accuracy, loss) and, of a head with probabilities, `top5` (of more than
     five classes), `precision`, `recall` and `f1` (means over all classes, 0 where undefined),
-    `balanced_accuracy`, `auc` (mean of each class against the rest, of the classes that occur) and
-    `ece` (15 bins); of a regression `mse` and `mae`, in units of the class number.
+    `balanced_accuracy`, `mcc` (Matthews' correlation), `auc` (mean of each class against the rest,
+    of the classes that occur) and `ece` (15 bins); of a regression `mse` and `mae`, in units of the
+    class number.
     """
     with jax.enable_x64(True):
         outputs = np.asarray(outputs, np.float64)
@@ -65,6 +66,7 @@ def _classification(
     calibration = metrics.calibration_sums(confidences, predictions == labels)
     return found | {
         "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "mcc": metrics.matthews(confusion),
         "auc": metrics.roc_auc_one_vs_rest(probabilities, labels),
         "ece": metrics.expected_calibration_error(jax.device_get(calibration)),
     }

@@ -157,7 +157,9 @@ class SequenceClassification(SequenceTask):
 class SequenceRegression(SequenceTask):
     """Numbers that follow from a sequence: `target` float[B], or a future `targets` float[B, H, D].
 
-    The loss is the mean squared error over all H·D numbers; `mae` is the mean absolute one.
+    The loss is the mean squared error over all H·D numbers; `mae` is the mean absolute one. In the
+    evaluation of a forecast `persistence_mse` is that squared error of the past's last step, taken
+    for all of the future.
 
     Attributes:
         recursive: the model tells the next step of each (readout `steps`, D outputs), and the
@@ -192,7 +194,12 @@ class SequenceRegression(SequenceTask):
         """Score outputs [B, H·D], or [B, H, D]."""
         targets = batch["target"] if "target" in batch else batch["targets"]
         error = (outputs.reshape(targets.shape) - targets).reshape(len(targets), -1)
-        return Score.of(jnp.square(error).mean(-1), batch["mask"], {"mae": jnp.abs(error).mean(-1)})
+        metrics = {"mae": jnp.abs(error).mean(-1)}
+        if "targets" in batch and not train:
+            last = (batch["length"] - 1)[:, None, None]
+            persistent = jnp.take_along_axis(batch["inputs"], last, axis=1)
+            metrics["persistence_mse"] = jnp.square(persistent - targets).mean((1, 2))
+        return Score.of(jnp.square(error).mean(-1), batch["mask"], metrics)
 
     def _unroll(self, variables: dict[str, Any], batch: Batch) -> jax.Array:
         """Forecast [B, H, D], each step from the forecast before it."""

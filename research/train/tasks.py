@@ -124,23 +124,25 @@ def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
             f"{missing[0]!r}; expected {dataset.task!r}"
         )
     outputs, options = _answers(name, config, dataset)
+    models = ("seq2seq",) if name == "translation" else ("recurrent",)
+    if name == "forecasting" and not options["recursive"]:
+        models += ("linear",)
+    if config.model.name not in models:
+        raise UserError(
+            f"model.name: found {config.model.name!r} for the task {name!r} of data.name="
+            f"{dataset.name!r}, expected {' or '.join(map(repr, models))}"
+        )
     if name == "translation":
-        expected, switches = "seq2seq", {"source_vocabulary": len(dataset.vocabulary)}
-        switches["target_vocabulary"] = outputs
+        switches = {"source_vocabulary": len(dataset.vocabulary), "target_vocabulary": outputs}
     else:
-        expected, switches = "recurrent", {"num_classes": outputs}
+        switches = {"num_classes": outputs}
         if dataset.vocabulary is not None:
             switches["vocabulary_size"] = len(dataset.vocabulary)
         if readout or options.get("recursive"):
             switches["readout"] = "steps"
-    if config.model.name != expected:
-        raise UserError(
-            f"model.name: found {config.model.name!r} for the task {name!r} of data.name="
-            f"{dataset.name!r}, expected {expected!r}"
-        )
     dtype, param_dtype = PRECISIONS[config.train.precision]
     switches |= {"dtype": dtype, "param_dtype": param_dtype}
-    return make(create_model(expected, **model_switches(config) | switches), **options)
+    return make(create_model(config.model.name, **model_switches(config) | switches), **options)
 
 
 def _answers(name: str, config: ConfigDict, dataset: Dataset) -> tuple[int, dict[str, Any]]:

@@ -96,6 +96,15 @@ def test_numbers(shape):
     np.testing.assert_allclose(sums["mae"] / 4, np.abs(error[MASK > 0]).mean(), rtol=1e-5)
 
 
+def test_persistence_is_the_last_step_for_all_of_the_future():
+    batch = BATCH | {"targets": RNG.normal(size=(B, 4, D)).astype(np.float32)}
+    _, _, _, trained, sums, _ = judged(SequenceRegression(network(4 * D)), batch)
+    last = INPUTS[np.arange(B), LENGTH - 1]
+    error = (last[:, None] - batch["targets"])[MASK > 0]
+    np.testing.assert_allclose(sums["persistence_mse"] / 4, (error**2).mean(), rtol=1e-5)
+    assert "persistence_mse" not in trained
+
+
 class Doubling(nn.Module):
     """Forecasts twice the last step, plus how many it has seen before."""
 

@@ -67,6 +67,7 @@ def test_softmax(tiny, digits, mesh):
         "recall": reference.recall_score(labels, predictions, **macro),
         "f1": reference.f1_score(labels, predictions, **macro),
         "balanced_accuracy": reference.balanced_accuracy_score(labels, predictions),
+        "mcc": reference.matthews_corrcoef(labels, predictions),
         "auc": reference.roc_auc_score(labels, probabilities, multi_class="ovr"),
     }
     assert found.metrics.keys() == expected.keys() | {"ece"}

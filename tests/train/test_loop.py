@@ -88,7 +88,7 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert set(result["metrics"]) == {
         *(f"{s}/{m}" for s in ("train", "validation", "test") for m in ("loss", "accuracy")),
         *(f"test/{m}" for m in ("top5", "precision", "recall", "f1", "balanced_accuracy")),
-        *("test/auc", "test/ece", "best_step", "steps_to_accuracy", "steps_to_loss"),
+        *("test/mcc", "test/auc", "test/ece", "best_step", "steps_to_accuracy", "steps_to_loss"),
         "clipped_fraction",
     }
     assert result["parameters"] == 64 * 16 + 16 + 16 * 10 + 10

@@ -12,7 +12,7 @@ RECURRENT = {"model.name": "recurrent", "model.hidden": None, "model.hidden_size
 KINDS = {  # what a run measures on test, beside its loss
     "toy/text": {"perplexity", "bits"},
     "toy/sentiment": {"accuracy", "f1", "auc"},
-    "toy/series": {"mae"},
+    "toy/series": {"mae", "persistence_mse"},
     "toy/chorales": {"frame_accuracy"},
     "toy/strokes": set(),
     "toy/translation": {"token_accuracy"},
@@ -87,7 +87,12 @@ def test_speech_can_be_spelt(make_run):
             {"train.task": "translation"},
             "which has no 'target_length'; expected 'fore",
         ),
-        ("toy/series", {"model.name": "mlp"}, "model.name: found 'mlp' for the task 'forecasting'"),
+        ("toy/series", {"model.name": "mlp"}, "expected 'recurrent' or 'linear'"),
+        (
+            "toy/series",
+            {"model.name": "linear", "model.hidden_size": None, "train.recursive": True},
+            "found 'linear' for the task 'forecasting' of data.name='toy/series', expected 'recurr",
+        ),
         ("toy/translation", {"model.name": "recurrent"}, "expected 'seq2seq'"),
         ("toy/series", {"data.augment": ("flip",)}, "data.augment: found flip, which is of images"),
         ("toy/series", {"model.padding": "same"}, "model.padding"),

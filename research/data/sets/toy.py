@@ -141,20 +141,25 @@ def chorales(options: Options) -> Dataset:
 
 def strokes(options: Options) -> Dataset:
     """Spirals and stars, drawn in one or two strokes."""
-
-    def draw(rng: np.random.RandomState) -> tuple[np.ndarray, int]:
-        kind, size = rng.randint(2), rng.uniform(20, 40)
-        turns = np.linspace(0, 1, rng.randint(20, 30))
-        angles = 4 * np.pi * turns if kind else np.arange(len(turns)) * 0.8 * np.pi
-        radius = size * (turns if kind else 1.0)
-        points = np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
-        offsets = np.diff(points, axis=0) + rng.randn(len(turns) - 1, 2)
-        lifted = np.zeros(len(offsets))
-        lifted[[rng.randint(5, 15), -1]] = 1
-        return np.float32(np.column_stack([offsets, lifted])), kind
-
-    parts = _drawn("strokes", draw)
+    parts = _drawn("strokes", _drawing)
     return drawings("toy/strokes", {part: held for part, (held, _) in parts.items()}, options)
+
+
+def pen(options: Options) -> Dataset:
+    """The same drawings: which of the two is it?"""
+    return labelled_series("toy/pen", _drawn("strokes", _drawing), ("star", "spiral"), options)
+
+
+def _drawing(rng: np.random.RandomState) -> tuple[np.ndarray, int]:
+    kind, size = rng.randint(2), rng.uniform(20, 40)
+    turns = np.linspace(0, 1, rng.randint(20, 30))
+    angles = 4 * np.pi * turns if kind else np.arange(len(turns)) * 0.8 * np.pi
+    radius = size * (turns if kind else 1.0)
+    points = np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1)
+    offsets = np.diff(points, axis=0) + rng.randn(len(turns) - 1, 2)
+    lifted = np.zeros(len(offsets))
+    lifted[[rng.randint(5, 15), -1]] = 1
+    return np.float32(np.column_stack([offsets, lifted])), kind
 
 
 def tones_and_images(options: Options) -> Dataset:
@@ -245,7 +250,7 @@ TOYS: dict[str, Callable[[Options], Dataset]] = {
     f"toy/{make.__name__}": make
     for make in (
         *(text, case, translation, sentiment, tones, tones_and_images, series, chorales, strokes),
-        *(motion, motion_at_rates, dna, heartbeats),
+        *(pen, motion, motion_at_rates, dna, heartbeats),
     )
 }
 
