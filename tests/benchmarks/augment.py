@@ -42,7 +42,7 @@ def step_time(shape: tuple[int, int, int]) -> float:
     images = np.random.default_rng(0).integers(0, 256, (BATCH, *shape), np.uint8)
     labels = np.arange(BATCH, dtype=np.int32) % 10
     split.remember("arrays", lambda: {"image": images, "label": labels})
-    dataset = Dataset("noise", split, split, split, classes=tuple("0123456789"))
+    dataset = Dataset("noise", split, split, split, class_names=tuple("0123456789"))
     init, step, _ = pure_functions(config, dataset)
     state = jax.jit(init)(jax.random.key(0), hyperparams(config.optimizer))
     images, labels = split.arrays().values()

@@ -82,7 +82,7 @@ def compiled(depth: int, shape: tuple[int, int, int], chunk: int | None):
     labels = np.arange(BATCH, dtype=np.int32) % 10
     split.remember("arrays", lambda: {"image": images, "label": labels})
     init, step, _ = pure_functions(
-        config, Dataset("noise", split, split, split, classes=tuple("0123456789"))
+        config, Dataset("noise", split, split, split, class_names=tuple("0123456789"))
     )
     state = jax.jit(init)(jax.random.key(0), hyperparams(config.optimizer))
     batch = {"image": images, "label": labels, "mask": np.ones(BATCH, np.float32)}
