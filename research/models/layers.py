@@ -15,6 +15,7 @@ from flax import linen as nn
 from jax import Array
 
 from research.config import UserError
+from research.models.convolution import convolve
 from research.models.norms import has_affine, normalize
 from research.models.pooling import pool
 
@@ -169,7 +170,8 @@ class Layers:
             padding = (padding, padding)
         sides = self.sides(x, size, strides, padding, dilation)
         around = self.padding in ("reflect", "circular") and any(padding)
-        convolve = (nn.Conv if shared else nn.ConvLocal)(
+        conv = partial(nn.Conv, conv_general_dilated=convolve) if shared else nn.ConvLocal
+        layer = conv(
             features,
             size,
             strides,
@@ -182,7 +184,7 @@ class Layers:
             param_dtype=self.param_dtype,
             name=name,
         )
-        name = "/".join(convolve.path)
+        name = "/".join(layer.path)
         window_output(x.shape[1:3], size, strides, sides, dilation, name=name)
         if around:
             for n, p in zip(x.shape[1:3], padding, strict=True):
@@ -192,7 +194,7 @@ class Layers:
                         f"pixels to a map of {n}; expected larger images, or 'same'"
                     )
             x = jnp.pad(x, ((0, 0), *sides, (0, 0)), mode=PADDINGS[self.padding])
-        return convolve(x)
+        return layer(x)
 
     def dense(self, x: Array, features: int, *, name: str, normed: bool = True) -> Array:
         """A fully connected layer, `normed` where the norm follows: [N, D] → [N, features]."""
