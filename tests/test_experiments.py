@@ -38,7 +38,7 @@ def small(config):
     text = config.data.name == "toy/text"  # a stream has no examples to count
     probe = config.data.name in PROBES
     return {field: value for field, value in SHRUNK.items() if field.startswith("train.")} | {
-        "data.train_size": 0 if text else 64,
+        "data.train_size": 0 if text else 128,
         "data.length": 10 if text or probe else 0,
         "data.batch_size": 8,
         "data.eval_batch_size": 512,
