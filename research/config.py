@@ -173,6 +173,9 @@ def get_config() -> ConfigDict:
                 "task": "auto",
                 "carried": True,  # a language model goes on in the state that the last chunk left
                 "sampling": 0.0,  # a decoder's chance to read its own tokens, at the end
+                # The search by which translations are tested (Vaswani et al. 2017, §6.1).
+                "beams": 4,  # 1: greedy
+                "alpha": 0.6,  # the power of its length penalty (Wu et al. 2016); 0: none
                 "recursive": False,  # forecast the next step, again and again, not all at once
                 "class_weights": "none",  # none | balanced: all classes weigh the same in the loss
                 "label_smoothing": 0.0,
@@ -220,6 +223,8 @@ RANGES = {
     "data.validation": (0, 1, False),
     "data.test": (0, 1, False),
     "train.sampling": (0, 1, True),
+    "train.beams": (1, math.inf, True),
+    "train.alpha": (0, math.inf, True),
     "data.imbalance": (0, 1, False),
     "data.train_size": (0, math.inf, True),
     "data.length": (0, math.inf, True),

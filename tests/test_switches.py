@@ -128,6 +128,8 @@ ELSEWHERE = {
     "train.task": "train/test_sequence_tasks.py: speech can be spelt",
     "train.carried": "tasks/test_language_model.py: a carried state",
     "train.sampling": "tasks/test_translation.py: the chance to read its own tokens",
+    "train.beams": "commands/test_translate.py: by the command and by the probe",
+    "train.alpha": "commands/test_translate.py: by the command and by the probe",
     "train.recursive": "tasks/test_sequence.py: recursive forecasts",
     "init_from": "transfer/test_initial.py: a run starts from them",
     "data.length": "data/test_sequences.py: what it means to each set",

@@ -11,7 +11,7 @@ from research.config import UserError
 from research.data import raw
 from research.data.arrays import Arrays, padded
 from research.data.text import EOS, spaced
-from research.train.translate import ALPHA, BEAMS, translate
+from research.train.translate import translate
 
 
 def translate_lines(
@@ -21,8 +21,8 @@ def translate_lines(
     *,
     text: str | None = None,
     input: str | None = None,
-    beams: int = BEAMS,
-    alpha: float = ALPHA,
+    beams: int | None = None,
+    alpha: float | None = None,
     length: int | None = None,
 ) -> list[str]:
     """Print each line as the model reads it, with `<unk>` for words that it does not know, and its
@@ -34,8 +34,8 @@ def translate_lines(
         overrides: fields of the config that are to differ from the run's.
         text: one line or several.
         input: a file of lines, in place of it.
-        beams: of the beam search; 1 makes it greedy.
-        alpha: the power of its length penalty; 0: none.
+        beams: of the beam search, 1 makes it greedy; None: the run's `train.beams`.
+        alpha: the power of its length penalty, 0: none; None: the run's `train.alpha`.
         length: the most tokens of a translation; None: half more than the longest line's, and ten.
 
     Returns:
@@ -75,8 +75,8 @@ def translate_lines(
             trained.vocabulary("target_vocabulary"),
             mesh=trained.mesh,
             batch_size=size,
-            beams=beams,
-            alpha=alpha,
+            beams=trained.config.train.beams if beams is None else beams,
+            alpha=trained.config.train.alpha if alpha is None else alpha,
             length=length or 0,
         )
     for ids, line in zip(sources, found, strict=True):

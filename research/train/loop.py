@@ -113,7 +113,7 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
             metrics |= {f"test/{name}": value for name, value in tested.items()}
             for probe in config.train.probes:
                 metrics |= PROBES[probe](
-                    program, best.variables, dataset, tested, mesh=mesh, **options
+                    program, best.variables, dataset, tested, config.train, mesh=mesh, **options
                 )
             if dataset.target is not None:
                 metrics |= target(program, best.variables, dataset, mesh=mesh, **options)

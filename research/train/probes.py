@@ -22,7 +22,14 @@ from research.transfer.batch_norm import adapt_batch_norm
 Tested = dict[str, float]
 
 
-def gap(program: Program, variables: Any, dataset: Dataset, tested: Tested, **options) -> Tested:
+def gap(
+    program: Program,
+    variables: Any,
+    dataset: Dataset,
+    tested: Tested,
+    settings: ConfigDict,
+    **options,
+) -> Tested:
     """Return accuracy and loss on the training images, unaugmented and without dropout, as
     `train_set/…`, and by how much that accuracy exceeds the test's: the generalisation gap.
     """
@@ -37,7 +44,14 @@ SHIFTS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # pixels, down and to the right
 
 
 def shift(
-    program: Program, variables: Any, dataset: Dataset, tested: Tested, *, mesh: Mesh, **options
+    program: Program,
+    variables: Any,
+    dataset: Dataset,
+    tested: Tested,
+    settings: ConfigDict,
+    *,
+    mesh: Mesh,
+    **options,
 ) -> Tested:
     """Return the share of test images whose predicted class stays when they move by one pixel, a
     mean over the four directions; the row or column that becomes free repeats its neighbour.
@@ -96,11 +110,18 @@ def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
     return images
 
 
-def bleu(program: Program, variables: Any, dataset: Dataset, tested: Tested, **options) -> Tested:
+def bleu(
+    program: Program,
+    variables: Any,
+    dataset: Dataset,
+    tested: Tested,
+    settings: ConfigDict,
+    **options,
+) -> Tested:
     """Return `test/bleu`, from 0 to 100: of translations of the test split, by sacrebleu.
 
-    The beam and its penalty are those of `research.train.translate`. The references are the texts
-    as published, tokenised by sacrebleu (`13a`); case is ignored (`lowercase=True`), for the
+    The beam and its penalty are `train.beams` and `train.alpha`. The references are the texts as
+    published, tokenised by sacrebleu (`13a`); case is ignored (`lowercase=True`), for the
     vocabulary is in lower case.
 
     References:
@@ -109,6 +130,7 @@ def bleu(program: Program, variables: Any, dataset: Dataset, tested: Tested, **o
     """
     import sacrebleu
 
+    options |= {"beams": settings.beams, "alpha": settings.alpha}
     lines = translate(program.task, variables, dataset.test, dataset.target_vocabulary, **options)
     references = [list(dataset.references["test"])]
     return {"test/bleu": sacrebleu.corpus_bleu(lines, references, lowercase=True).score}

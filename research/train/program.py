@@ -210,7 +210,7 @@ def get_program(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
 # Settings of the loop around the compiled functions.
 HOST_ONLY = (
     *("epochs", "log_every", "eval_every", "checkpoint_every"),
-    *("keep", "patience", "probes", "tensorboard", "wandb"),
+    *("keep", "patience", "probes", "beams", "alpha", "tensorboard", "wandb"),
 )
 
 

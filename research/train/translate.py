@@ -12,8 +12,6 @@ from research.data.text import EOS, Vocabulary, spaced
 from research.distributed.mesh import batch_sharding, replicated
 from research.tasks.translation import Translation
 
-BEAMS, ALPHA = 4, 0.6  # Vaswani et al. 2017, §6.1, with the length penalty of Wu et al. 2016
-
 
 def translate(
     task: Translation,
@@ -22,10 +20,10 @@ def translate(
     vocabulary: Vocabulary,
     *,
     mesh: Mesh,
+    beams: int,
+    alpha: float,
     batch_size: int = 256,
     feed: str = "auto",
-    beams: int = BEAMS,
-    alpha: float = ALPHA,
     length: int = 0,
 ) -> list[str]:
     """Return the best translation of each example that a beam search finds, in order.
@@ -36,10 +34,10 @@ def translate(
         split: its examples have `inputs` and `length`.
         vocabulary: of the target.
         mesh: the devices to use.
-        batch_size: a multiple of their number.
-        feed: as `data.feed`.
         beams: of the search; 1 makes it greedy.
         alpha: the power of its length penalty; 0: none.
+        batch_size: a multiple of the number of devices.
+        feed: as `data.feed`.
         length: the most tokens of a translation; 0: half more than the longest source, and ten.
 
     Raises:

@@ -30,6 +30,8 @@ SEQUENCES = {
         "model.embedding_size": 16,
         "data.train_size": 256,
         "train.probes": ("bleu",),
+        "train.beams": 3,
+        "train.alpha": 1.0,
     },
 }
 

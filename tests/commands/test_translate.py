@@ -11,7 +11,6 @@ from research.config import UserError
 from research.data.text import BOS, EOS, UNK
 from research.decoding import beam_search, greedy
 from research.train.probes import check_probes
-from research.train.translate import ALPHA, BEAMS
 
 LINES = ["Der Hund sieht den Ball.", "Heute sucht ein Mann das Haus im Garten."]
 
@@ -35,7 +34,8 @@ def test_lines_are_translated_as_the_decoder_does_it(sequence_run, tmp_path, cap
     trained = open_trained(directory, None, {})
     sources = [trained.dataset.vocabulary.encode(line) for line in LINES]
     lengths = {"length": 12}
-    beam = [decoded(trained, ids, beam_search, 12, beams=BEAMS, alpha=ALPHA) for ids in sources]
+    search = {"beams": 3, "alpha": 1.0}  # the run's own
+    beam = [decoded(trained, ids, beam_search, 12, **search) for ids in sources]
     path = tmp_path / "lines.txt"
     path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
     assert translate_lines(directory, None, {}, input=str(path), **lengths) == beam

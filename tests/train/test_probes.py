@@ -28,7 +28,7 @@ def test_shift_counts_the_predictions_that_stay(digits, mesh):
         return {}, {"outputs": jax.numpy.asarray(ink)}
 
     program = SimpleNamespace(evaluate=evaluate, task=SimpleNamespace(head=HEADS["softmax"]))
-    found = shift(program, {}, digits, {}, mesh=mesh, batch_size=100, feed="resident")
+    found = shift(program, {}, digits, {}, None, mesh=mesh, batch_size=100, feed="resident")
     images = digits.test.arrays()["image"].astype(np.float32)
     before = images.sum((1, 3)).argmax(1)
     same = [
