@@ -10,7 +10,7 @@ from research.commands.trained import check_text, open_trained
 from research.config import UserError
 from research.data import raw
 from research.data.arrays import Arrays, padded
-from research.data.text import EOS, spaced
+from research.data.text import EOS
 from research.train.translate import translate
 
 
@@ -80,6 +80,5 @@ def translate_lines(
             length=length or 0,
         )
     for ids, line in zip(sources, found, strict=True):
-        source = vocabulary.decode(ids)
-        print(f"{spaced(source) if vocabulary.kind == 'word' else source}\n→ {line}")
+        print(f"{vocabulary.write(ids)}\n→ {line}")
     return found

@@ -136,6 +136,11 @@ class Vocabulary:
                 texts.append(between.join(self.tokens[i] for i in kept))
         return "\n".join(texts)
 
+    def write(self, ids: Sequence[int]) -> str:
+        """Return their text as `decode` does, of `word` tokens as it is written; see `spaced`."""
+        text = self.decode(ids)
+        return spaced(text) if self.kind == "word" else text
+
     @functools.cached_property
     def digest(self) -> str:
         """The SHA-256, in hexadecimal digits, of all that decides what an id means."""

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from research.tasks.evaluation import Evaluation
-from research.tasks.sequence import Batch, Score, SequenceTask, masked_loss, real_steps
+from research.tasks.sequence import Batch, Score, SequenceTask, real_steps
 
 CARRY = "carry"  # a collection: the state in which each row of a batch leaves the model
 
@@ -42,31 +42,6 @@ class LanguageModel(SequenceTask):
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), endpoints["final_state"])
         return variables | {CARRY: {"state": zeros}}
 
-    def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
-        """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
-        own = {k: v for k, v in variables.items() if k != CARRY}
-        (outputs, endpoints), collections = self.model.apply(
-            own,
-            batch["inputs"],
-            batch["length"],
-            self._begin(variables, batch),
-            train=True,
-            rngs={"dropout": key},
-            mutable=[name for name in own if name != "params"],
-        )
-        score = self.score(outputs, batch, train=True)
-        collections = {**collections, CARRY: {"state": endpoints["final_state"]}}
-        return masked_loss(score), (collections, score.sums, endpoints)
-
-    def evaluate(self, variables: dict[str, Any], batch: Batch):
-        """Return `(metric sums, {"carry": …})`: with that the next batch is to be evaluated."""
-        own = {k: v for k, v in variables.items() if k != CARRY}
-        outputs, endpoints = self.model.apply(
-            own, batch["inputs"], batch["length"], self._begin(variables, batch), train=False
-        )
-        sums = self.score(outputs, batch, train=False).sums
-        return sums, {CARRY: {"state": endpoints["final_state"]}}
-
     def score(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Score:
         """Score logits [B, T, V]."""
         loss = optax.softmax_cross_entropy_with_integer_labels(outputs, batch["targets"])
@@ -77,6 +52,14 @@ class LanguageModel(SequenceTask):
         # Beyond e^50 it says nothing, and would overflow soon.
         perplexity = math.exp(min(means["loss"], 50.0))
         return Evaluation(means | {"perplexity": perplexity, "bits": means["loss"] / math.log(2)})
+
+    def _run(self, variables, batch, rngs=None):
+        """As `SequenceTask._run`, from the state that was carried; the new one is a collection."""
+        own = {k: v for k, v in variables.items() if k != CARRY}
+        state = self._begin(variables, batch)
+        (outputs, endpoints), collections = super()._run(own, batch, rngs, initial_state=state)
+        carried = {CARRY: {"state": endpoints["final_state"]}}
+        return (outputs, endpoints), {**collections, **carried}
 
     def _begin(self, variables: dict[str, Any], batch: Batch) -> Any:
         """The state in which each row begins; None, which is zeros, where none was carried."""

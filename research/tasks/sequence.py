@@ -63,25 +63,18 @@ class SequenceTask:
 
     def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
         """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
-        (outputs, endpoints), collections = self.model.apply(
-            variables,
-            batch["inputs"],
-            batch["length"],
-            **self.others(batch),
-            train=True,
-            rngs={"dropout": key},
-            mutable=[name for name in variables if name != "params"],
-        )
+        (outputs, endpoints), collections = self._run(variables, batch, {"dropout": key})
         score = self.score(outputs, batch, train=True)
-        return masked_loss(score), (collections, score.sums, endpoints)
+        return masked_mean(score.loss, score.mask), (collections, score.sums, endpoints)
 
     def evaluate(self, variables: dict[str, Any], batch: Batch):
-        """Return `(metric sums, examples)` of an evaluation batch."""
-        outputs, _ = self.model.apply(
-            variables, batch["inputs"], batch["length"], **self.others(batch), train=False
-        )
+        """Return `(metric sums, examples)` of an evaluation batch.
+
+        Beside the examples stand the collections with that the next batch is to be evaluated.
+        """
+        (outputs, _), collections = self._run(variables, batch)
         score = self.score(outputs, batch, train=False)
-        return score.sums, score.examples
+        return score.sums, {**score.examples, **collections}
 
     def state_after(self, variables: dict[str, Any], inputs: jax.Array, lengths: jax.Array) -> Any:
         """Return the state, arrays [N, …], in which sequences leave a recurrent model.
@@ -104,6 +97,26 @@ class SequenceTask:
     def others(self, batch: Batch) -> dict[str, jax.Array]:
         """Return what else of a batch the model is called with."""
         return {"side": batch["side"]} if "side" in batch else {}
+
+    def _run(
+        self,
+        variables: dict[str, Any],
+        batch: Batch,
+        rngs: dict[str, jax.Array] | None = None,
+        **options,
+    ):
+        """Call the model, in training where there are `rngs`, which it draws from.
+
+        Returns:
+            Its `(outputs, endpoints)`, and the new collections.
+        """
+        inputs, length, others = batch["inputs"], batch["length"], self.others(batch) | options
+        if rngs is None:
+            return self.model.apply(variables, inputs, length, **others, train=False), {}
+        mutable = [name for name in variables if name != "params"]
+        return self.model.apply(
+            variables, inputs, length, **others, train=True, rngs=rngs, mutable=mutable
+        )
 
     def score(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Score:
         """Score the outputs of a batch."""
@@ -294,8 +307,3 @@ def real_steps(batch: Batch) -> jax.Array:
 def steps_before(length: jax.Array, steps: int, mask: jax.Array) -> jax.Array:
     """Return float[B, steps], 1 for the steps before `length` [B] of the rows where `mask` is 1."""
     return (jnp.arange(steps) < length[:, None]) * mask[:, None]
-
-
-def masked_loss(score: Score) -> jax.Array:
-    """Return the mean of the losses that count."""
-    return masked_mean(score.loss, score.mask)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from research.data.text import BOS, EOS, PAD
 from research.decoding import Decoded, beam_search
 from research.losses import softmax_cross_entropy
-from research.tasks.sequence import Batch, Score, SequenceTask, masked_loss, steps_before
+from research.tasks.sequence import Batch, Score, SequenceTask, steps_before
 
 SCHEDULE = "schedule"  # a collection: the steps taken
 
@@ -39,36 +39,6 @@ class Translation(SequenceTask):
         counted = {SCHEDULE: {"step": jnp.zeros((), jnp.int32)}} if self.sampling else {}
         return variables | counted
 
-    def loss(self, variables: dict[str, Any], batch: Batch, key: jax.Array):
-        """Return `(mean loss, (new collections, metric sums, endpoints))` of a training batch."""
-        chance, counted = 0.0, {}
-        if self.sampling:
-            step = variables[SCHEDULE]["step"]
-            chance = self.sampling * jnp.minimum(step / self.steps, 1)
-            counted = {SCHEDULE: {"step": step + 1}}
-        dropout, sampling = jax.random.split(key)
-        logits, endpoints = self.model.apply(
-            {"params": variables["params"]},
-            batch["inputs"],
-            batch["length"],
-            **self.others(batch),
-            train=True,
-            sampling=chance,
-            rngs={"dropout": dropout, "sampling": sampling},
-        )
-        score = self.score(logits, batch, train=True)
-        return masked_loss(score), (counted, score.sums, endpoints)
-
-    def evaluate(self, variables: dict[str, Any], batch: Batch):
-        """Return `(metric sums, examples)` of an evaluation batch; there are no examples."""
-        logits, _ = self.model.apply(
-            {"params": variables["params"]},
-            batch["inputs"],
-            batch["length"],
-            **self.others(batch),
-        )
-        return self.score(logits, batch, train=False).sums, {}
-
     def translate(
         self, variables: dict[str, Any], batch: Batch, *, beams: int, alpha: float, length: int
     ) -> Decoded:
@@ -97,6 +67,20 @@ class Translation(SequenceTask):
         """Return what the decoder reads, int[B, U]: `BOS`, then the targets but for the last."""
         before = batch["targets"][:, :-1]
         return {"target_in": jnp.pad(before, ((0, 0), (1, 0)), constant_values=BOS)}
+
+    def _run(self, variables, batch, rngs=None):
+        """As `SequenceTask._run`, with the chance of this step that the decoder reads its own."""
+        own, chance, counted = {"params": variables["params"]}, 0.0, {}
+        if rngs is None:
+            return super()._run(own, batch)
+        if self.sampling:
+            step = variables[SCHEDULE]["step"]
+            chance = self.sampling * jnp.minimum(step / self.steps, 1)
+            counted = {SCHEDULE: {"step": step + 1}}
+        dropout, sampling = jax.random.split(rngs["dropout"])
+        rngs = {"dropout": dropout, "sampling": sampling}
+        found, _ = super()._run(own, batch, rngs, sampling=chance)
+        return found, counted
 
     def score(self, outputs: jax.Array, batch: Batch, *, train: bool) -> Score:
         """Score logits [B, U, V]."""

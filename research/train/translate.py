@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from research.data.feed import evaluation_batches
 from research.data.split import Split
-from research.data.text import EOS, Vocabulary, spaced
+from research.data.text import EOS, Vocabulary
 from research.distributed.mesh import batch_sharding, replicated
 from research.tasks.translation import Translation
 
@@ -51,8 +51,7 @@ def translate(
     ):
         found = jax.device_get(decode(variables, {k: batch[k] for k in ("inputs", "length")}))
         for tokens, end in zip(found.tokens, found.lengths, strict=True):
-            text = vocabulary.decode([i for i in tokens[:end] if i != EOS])
-            lines.append(spaced(text) if vocabulary.kind == "word" else text)
+            lines.append(vocabulary.write([i for i in tokens[:end] if i != EOS]))
     return lines[: len(split)]  # the last batch is filled up
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from research.config import UserError
 from research.data import raw
-from research.data.text import EOS, PAD, SPECIAL, UNK, Vocabulary, spaced
+from research.data.text import EOS, PAD, SPECIAL, UNK, Vocabulary
 
 TEXT = "Der Hund sah den Mond, den runden Mond.\nEr bellte — nicht lange; „wau“, und schlief."
 
@@ -127,5 +127,6 @@ def test_raw_files(tmp_path):
 def test_words_are_written_without_the_spaces_between_their_signs():
     text = "A man's t-shirt, black-and-white; isn't it?"
     vocabulary = Vocabulary.build("word", [text])
-    parted = vocabulary.decode(vocabulary.encode(text))
-    assert parted != text and spaced(parted) == text
+    ids = vocabulary.encode(text)
+    assert vocabulary.decode(ids) != text and vocabulary.write(ids) == text
+    assert Vocabulary.build("space", [text]).write([UNK]) == "<unk>"
