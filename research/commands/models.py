@@ -8,7 +8,7 @@ from rich.table import Table
 
 from research.config import UserError, get_config, override
 from research.inspection.structure import Layer, structure
-from research.models import MODELS, create_model
+from research.models import MODELS, SEQUENCE_MODELS, create_model
 from research.train.tasks import model_switches
 
 
@@ -21,11 +21,16 @@ def show_models(name: str | None, overrides: Mapping[str, Any]) -> None:
             `data.image_size` is the side of its images instead of its paper's.
 
     Raises:
-        UserError: an unknown model; a switch or an image that it does not take.
+        UserError: an unknown model, or one of sequences; a switch or an image that it does not take.
     """
     config = override(get_config(), overrides, "--config")
     name = name or overrides.get("model.name")
     switches = model_switches(config)
+    if name in SEQUENCE_MODELS:
+        raise UserError(
+            f"--model: found {name!r}, a model of sequences, whose sizes follow from the set; "
+            "expected one of images, such as 'resnet20', or --dry_run with an experiment on it"
+        )
     if name:
         return _show_layers(name, switches, config.data.image_size)
     if switches:

@@ -58,6 +58,8 @@ def test_images_that_fit_no_model_leave_a_gap(capsys, monkeypatch):
         ((None, {"model.norm": "none"}), "model.norm: found 'none'.*--model="),
         (("resnet18", {"model.norm": "bach"}), "did you mean 'batch'"),
         (("mlp", {"model.skip": "none"}), "model.skip"),
+        (("recurrent", {}), "found 'recurrent', a model of sequences"),
+        ((None, {"model.name": "linear"}), "found 'linear', a model of sequences"),
     ],
 )
 def test_refused(arguments, words):
