@@ -21,7 +21,7 @@ def show_models(name: str | None, overrides: Mapping[str, Any]) -> None:
             `data.image_size` is the side of its images instead of its paper's.
 
     Raises:
-        UserError: an unknown model, or one of sequences; a switch or an image that it does not take.
+        UserError: an unknown model or one of sequences; a switch or an image it does not take.
     """
     config = override(get_config(), overrides, "--config")
     name = name or overrides.get("model.name")
