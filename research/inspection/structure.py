@@ -198,8 +198,10 @@ class _Walk:
         self, eqn: Any, operands: list[_Value], fields: tuple[Field, ...], scope: str, times: int
     ):
         """Put an equation down to its layer; the last one's result is the layer's output."""
-        # "ResNet/stage1_block1/conv1": a class, then modules (with their method if it is named).
-        path = "/".join(part.split(".")[0] for part in scope.split("/")[1:])
+        # "ResNet/stage1_block1/conv1": a class, again where one of its methods calls another, then
+        # modules (with their method if it is named).
+        whole, *parts = (part.split(".")[0] for part in scope.split("/"))
+        path = "/".join(part for part in parts if part != whole)
         name, macs = self._leaf(path), times * _macs(eqn, operands)
         if name is None and any(v.learned and v.fields is None for v in operands):
             name = path if macs or path in self._sizes else None

@@ -26,6 +26,7 @@ class Linear(nn.Module):
         AAAI 2023 (their "Linear").
     """
 
+    input_shape: ClassVar[tuple[int, int]] = (96, 1)  # a series as it is shown with: T, D
     paper: ClassVar[str] = "Zeng et al. 2023"
 
     num_classes: int = 10

@@ -4,7 +4,7 @@ import pytest
 
 from research.commands.models import show_models
 from research.config import UserError
-from research.models import MODELS, create_model
+from research.models import ALL_MODELS, MODELS, create_model
 
 
 def printed(capsys, monkeypatch, *arguments):
@@ -18,7 +18,7 @@ def printed(capsys, monkeypatch, *arguments):
 
 def test_every_model_has_its_row(capsys, monkeypatch):
     rows, _ = printed(capsys, monkeypatch, None, {})
-    assert list(rows) == list(MODELS)
+    assert list(rows) == list(ALL_MODELS)
     assert rows["resnet50"][:3] == ["25,557,032", "4.09 G", "224×224×3"]
     assert rows["resnet20"] == ["269,722", "40.55 M", "32×32×3", "He et al. 2015, §4.2"]
     assert all(paper for *_, paper in rows.values())
@@ -37,13 +37,35 @@ def test_the_layers_of_one(capsys, monkeypatch):
     assert lines[-1].startswith(f"{total:,} parameters, ")
 
 
+def test_the_layers_of_a_recurrent_network(capsys, monkeypatch):
+    switches = {"model.cell": "gru", "model.hidden_size": 8, "data.length": 5}
+    rows, lines = printed(capsys, monkeypatch, "recurrent", switches)
+    assert lines[0].startswith("recurrent on 5×64 (")
+    # Three gates of W, U and two biases; at each of 5 steps the two products.
+    assert rows["layer1_forward"][1:3] == [f"{3 * 8 * (64 + 8 + 2):,}", f"{5 * 3 * 8 * (64 + 8):,}"]
+    assert rows["head"] == ["10", "90", "80", "all", ""]
+    tokens = {"data.vocabulary_size": 50, "model.tied": True}
+    rows, lines = printed(capsys, monkeypatch, "recurrent", switches | tokens)
+    assert lines[0].startswith("recurrent on 5 of 50 tokens (")
+    assert rows["embedding"][1:3] == ["400", "400"] and rows["recurrent"][1] == "50"
+
+
+def test_the_layers_of_a_translator(capsys, monkeypatch):
+    switches = {"model.hidden_size": 8, "model.embedding_size": 6, "data.vocabulary_size": 50}
+    rows, lines = printed(capsys, monkeypatch, "seq2seq", switches | {"data.length": 7})
+    assert lines[0].startswith("seq2seq on 7 of 50 tokens (")
+    assert rows["encoder/layer1_backward"][1:3] == [f"{24 * 16}", f"{7 * 24 * 14:,}"]
+    assert rows["source_embedding"][:2] == ["7×6", "300"]
+    assert rows["head"][:3] == ["7×50", "350", f"{7 * 50 * 6:,}"]
+
+
 def test_the_config_names_a_model_as_well(capsys, monkeypatch):
     rows, _ = printed(capsys, monkeypatch, None, {"model.name": "mlp", "model.hidden": (7,)})
     assert rows["dense1"] == ["7", "5,495", "5,488", "all", ""]
 
 
 def test_images_that_fit_no_model_leave_a_gap(capsys, monkeypatch):
-    def refuse(model, shape):
+    def refuse(model, shape, *_, **__):
         raise UserError("too small")
 
     monkeypatch.setattr("research.commands.models.structure", refuse)
@@ -58,8 +80,8 @@ def test_images_that_fit_no_model_leave_a_gap(capsys, monkeypatch):
         ((None, {"model.norm": "none"}), "model.norm: found 'none'.*--model="),
         (("resnet18", {"model.norm": "bach"}), "did you mean 'batch'"),
         (("mlp", {"model.skip": "none"}), "model.skip"),
-        (("recurrent", {}), "found 'recurrent', a model of sequences"),
-        ((None, {"model.name": "linear"}), "found 'linear', a model of sequences"),
+        (("recurrent", {"model.cell": "gruu"}), "did you mean 'gru'"),
+        ((None, {"model.name": "linear", "model.cell": "gru"}), "model.cell"),
     ],
 )
 def test_refused(arguments, words):

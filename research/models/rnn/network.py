@@ -37,6 +37,7 @@ class RecurrentNetwork(Recurrent):
             tokens, or not features.
     """
 
+    input_shape: ClassVar[tuple[int, int]] = (128, 64)  # features as it is shown with: T, D
     paper: ClassVar[str] = "Hochreiter & Schmidhuber 1997; Cho et al. 2014"
 
     cell: str = "lstm"

@@ -10,7 +10,7 @@ translations = research.decoding.beam_search(step, state, beams=5, length=50, bo
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,9 @@ class Seq2Seq(nn.Module):
         UserError: on construction, for a switch that cannot be; on calling, for lengths that cannot
             be, or a `luong_dot` between states of other widths.
     """
+
+    input_shape: ClassVar[tuple[int]] = (30,)  # a source as it is shown with: T tokens
+    paper: ClassVar[str] = "Sutskever et al. 2014; Bahdanau et al. 2015"
 
     source_vocabulary: int = 10
     target_vocabulary: int = 10
