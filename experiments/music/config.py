@@ -26,8 +26,9 @@ def get_config(scale):
     if scale == "laptop":
         config.data.name = "toy/chorales"
         config.model.hidden_size = 32
-        config.train.steps = 300
-        config.train.eval_every = 50
+        config.optimizer.learning_rate = 0.01
+        config.train.steps = 800
+        config.train.eval_every = 100
     else:
         config.experiment.seeds = 3
         config.data.name = "jsb_chorales/quarter"
