@@ -34,7 +34,6 @@ PRECISIONS = {
     "float64": (jnp.float64, jnp.float64),
 }
 
-
 MIXTURE = 20  # components of a pen's next offset (Graves 2013, §4.2)
 
 # Name → the task, what the network reads out where the task decides, and what examples need.
