@@ -21,7 +21,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import LENGTHS, UserError, flatten, override, plain, unknown, validate
+from research.checks import validate
+from research.config import LENGTHS, UserError, flatten, override, plain, unknown
 from research.models import ALL_MODELS, create_model, switches_of
 from research.study import METRICS, Study, resolved, source_of
 from research.train.tasks import model_switches

@@ -1,17 +1,7 @@
 import pytest
 
-from research.config import (
-    CHOICES,
-    RANGES,
-    UserError,
-    flatten,
-    get_config,
-    nearest,
-    override,
-    plain,
-    unknown,
-    validate,
-)
+from research.checks import CHOICES, RANGES, validate
+from research.config import UserError, flatten, get_config, nearest, override, plain, unknown
 
 
 def config(**changes):

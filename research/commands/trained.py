@@ -10,8 +10,9 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from research.checks import validate
 from research.commands.train import Datasets
-from research.config import UserError, flatten, get_config, nearest, override, validate
+from research.config import UserError, flatten, get_config, nearest, override
 from research.data.sources import Dataset
 from research.data.text import Vocabulary
 from research.distributed.mesh import lanes

@@ -47,7 +47,7 @@ def _nearest(outputs: jax.Array) -> jax.Array:
 
 
 def _squared_error(outputs: jax.Array, labels: jax.Array, *, smoothing: float = 0.0) -> jax.Array:
-    assert not smoothing, "research.config.validate refuses it"
+    assert not smoothing, "research.checks.validate refuses it"
     return losses.squared_error(outputs, labels)
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import StandardScaler
 
-from research.config import CHOICES, UserError
+from research.checks import CHOICES
+from research.config import UserError
 from research.data.images import Images
 from research.data.preprocess import (
     NORMALIZATIONS,

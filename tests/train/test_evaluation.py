@@ -6,7 +6,8 @@ import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as reference
 
-from research.config import UserError, validate
+from research.checks import validate
+from research.config import UserError
 from research.data.images import Images
 from research.data.sources import Dataset
 from research.distributed.mesh import data_mesh

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from research.config import UserError, validate
+from research.checks import validate
+from research.config import UserError
 from research.data.sources import load_dataset
 from research.tasks.heads import HEADS
 from research.train.probes import SHIFTS, moved_by, shift

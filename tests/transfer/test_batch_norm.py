@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
+from research.checks import validate
 from research.commands.train import Datasets
-from research.config import UserError, override, validate
+from research.config import UserError, override
 from research.data.feed import evaluation_batches
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding

@@ -2,7 +2,8 @@
 
 import pytest
 
-from research.config import UserError, flatten, override, validate
+from research.checks import validate
+from research.config import UserError, flatten, override
 from research.train.program import check_transfer, variable_shapes
 from research.transfer.patterns import is_frozen, rate_of
 
