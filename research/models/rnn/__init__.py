@@ -6,6 +6,7 @@ outputs, endpoints = model.apply(variables, inputs, lengths)
 """
 
 from research.models.rnn.convlstm import ConvLSTM
-from research.models.rnn.recurrent import Recurrent, check_lengths
+from research.models.rnn.padded import check_lengths
+from research.models.rnn.recurrent import Recurrent
 
 __all__ = ["ConvLSTM", "Recurrent", "check_lengths"]

@@ -11,7 +11,7 @@ from research.config import UserError
 from research.models.layers import KERNEL_INITS
 from research.models.network import check
 from research.models.rnn.cells import split
-from research.models.rnn.recurrent import check_sequences, within
+from research.models.rnn.padded import check_sequences, within
 
 
 class ConvLSTM(nn.Module):

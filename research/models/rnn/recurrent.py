@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from research.config import UserError, unknown
 from research.models.network import check
 from research.models.rnn.cells import CELLS, GRU, INITS, LSTM, Cell, State, gate_by_gate, layer_norm
+from research.models.rnn.padded import check_sequences, within
 from research.models.rnn.parallel import PARALLEL
 from research.models.rnn.scan import Inputs, Pointwise, Weights, in_segments, recurrence
 
@@ -276,61 +276,6 @@ class Direction(nn.Module):
 
 def _swap(tree: Any) -> Any:
     return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
-
-
-def check_sequences(inputs: Any, lengths: Any, axes: str = "[B, T, D]") -> tuple[int, int]:
-    """Refuse inputs that have not these axes, or no steps; return (B, T).
-
-    Raises:
-        UserError: another rank, no steps, or lengths for which see `check_lengths`.
-    """
-    if jnp.ndim(inputs) != axes.count(",") + 1:
-        raise UserError(
-            f"inputs: found shape {jnp.shape(inputs)}, expected {axes}: sequences of T steps; "
-            "tokens are embedded first, and one sequence is a batch of 1"
-        )
-    batch, steps = inputs.shape[:2]
-    if not steps:
-        raise UserError(
-            f"inputs: found shape {jnp.shape(inputs)}, sequences of no steps, expected at least 1"
-        )
-    if lengths is not None:
-        check_lengths(lengths, batch, steps)
-    return batch, steps
-
-
-def check_lengths(lengths: Any, batch: int, steps: int) -> None:
-    """Refuse lengths that are not one whole number from 1 to T for each sequence.
-
-    What values there are can be seen before a `jit` only, so check them where a batch is made;
-    inside, the shape and the dtype are checked.
-
-    Args:
-        lengths: int[B].
-        batch: B.
-        steps: T.
-
-    Raises:
-        UserError: naming the first length that cannot be.
-    """
-    if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise UserError(
-            f"lengths: found {jnp.result_type(lengths)}{list(jnp.shape(lengths))}, expected one "
-            f"whole number for each sequence, int[{batch}]"
-        )
-    if isinstance(lengths, jax.core.Tracer):
-        return
-    values = np.asarray(lengths)
-    for i in np.flatnonzero((values < 1) | (values > steps))[:1]:
-        why = "an empty sequence has no last step" if values[i] < 1 else "longer than its padding"
-        raise UserError(f"lengths[{i}]: found {values[i]}, expected from 1 to T = {steps}: {why}")
-
-
-def within(mask: Array | None, x: Array) -> Array:
-    """`x` [B, T, …] where `mask` [B, T] is True, 0 elsewhere, whatever stands there."""
-    if mask is None:
-        return x
-    return jnp.where(mask.reshape(*mask.shape, *(1,) * (x.ndim - 2)), x, 0)
 
 
 # Switch -> the cells that have it.
