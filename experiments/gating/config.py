@@ -34,7 +34,7 @@ def get_config(scale):
     config.optimizer.name = "adam"
     config.optimizer.clip.kind = "global_norm"
     config.optimizer.clip.threshold = 1.0
-    config.train.steps = 2000
+    config.train.steps = 2400
     config.train.eval_every = 200
     config.train.checkpoint_every = 400
     config.train.log_every = 100
