@@ -7,7 +7,8 @@ _shared = tempfile.TemporaryDirectory(prefix="ablate-tests-")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_shared.name}/xla")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Every program: those of single operations are compiled again in every file, see `forgotten`.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Prepared digits; real cifar10 and mnist are found through ABLATE_DATA_DIR, where there are some.
 os.environ["TFDS_DATA_DIR"] = f"{_shared.name}/tfds"
 # Most of the time would go into XLA's optimisations of programs that run a few steps.

@@ -231,8 +231,14 @@ def test_clipping_is_drawn_where_some_run_was_clipped(workdirs):
     assert found["d20-none"]["q50"] == ""
 
 
-@pytest.mark.parametrize("depths", [(8,), (8, 20), DEPTHS])
-@pytest.mark.parametrize("clips", [("none",), ("none", "value", "global_norm", "adaptive")])
+@pytest.mark.parametrize(
+    ("depths", "clips"),
+    [
+        ((8,), ("none",)),
+        ((8, 20), ("none", "value", "global_norm", "adaptive")),
+        (DEPTHS, ("none",)),
+    ],
+)
 def test_every_shape_of_design_is_drawn_without_a_warning(tmp_path, depths, clips):
     kind = "optimizer.clip.kind"
     arms = cross(levels(DEPTH, *depths, prefix="d"), levels(kind, *clips))
