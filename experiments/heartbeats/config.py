@@ -3,7 +3,7 @@
     python launch.py --experiment=heartbeats
     python launch.py --experiment=heartbeats --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: not measured yet.
+Cost: gpu 6 runs in 32 s on 2 busy cores; laptop not measured.
 Expected: gpu (500 beats of ECG5000, of five classes, two of which are rare) about 93 %, with a far
 lower balanced accuracy; laptop (made beats) nearly all right.
 """
