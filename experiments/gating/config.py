@@ -3,7 +3,7 @@
     python launch.py --experiment=gating
 
 Cost: laptop (the adding problem of 50 and 200 steps, four cells of 64 units × 5 seeds, each arm at
-its better of two learning rates) an estimated 20 minutes on 2 cores; not measured yet.
+its better of two learning rates) 56 runs in 22 min on 2 cores.
 Expected: LSTM and GRU solve it (mean squared error below 0.01) at both lengths, the IRNN later or
 at the shorter one only, the tanh RNN at neither: it stays at 1/6, the error of always answering 1,
 and the gradient that reaches its first states vanishes.
