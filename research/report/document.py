@@ -16,8 +16,8 @@ def report(workdir: str | Path) -> Path:
         The directory of the report.
 
     Raises:
-        UserError: the workdir holds no ended run, a file in it cannot be read, or a panel names a
-            metric that no run has logged.
+        UserError: the workdir holds no ended run, a file in it cannot be read, or no panel names
+            a metric that a run has logged.
     """
     experiment = read_experiment(workdir)
     summary = summarise(experiment)

@@ -34,10 +34,11 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
     chance and is left out of any other metric, but for `clipped_fraction`, up to there, and for
     `diverged` itself, the share of such runs, with Wilson's and Newcombe's intervals. In a
     `steps_to_…` metric null means never reached: it is
-    left out of the mean, and `reached` of the `ended` runs says how many are in it.
+    left out of the mean, and `reached` of the `ended` runs says how many are in it. A panel of what
+    no run has logged, as where arms differ in what they are for, is left out.
 
     Raises:
-        UserError: a panel names a metric that no run has logged.
+        UserError: no panel names a metric that a run has logged.
     """
     settings = experiment.settings
     arms = {arm: _arm(experiment, arm) for arm in experiment.arms}
@@ -45,7 +46,7 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
         "experiment": settings["experiment"],
         "scale": settings["scale"],
         **{key: settings[key] for key in _COPIED if key in settings},
-        "panels": [_panel(experiment, panel) for panel in settings["panels"]],
+        "panels": [_panel(experiment, panel) for panel in _logged(experiment)],
         "arms": arms,
         "provenance": provenance(experiment),
         "undeclared": experiment.undeclared,
@@ -109,7 +110,6 @@ def _augmentation(run: Run) -> list[str]:
 
 def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:
     metric, baseline = panel["metric"], experiment.settings.get("baseline")
-    _check_logged(experiment, metric)
     values = {
         arm: {
             str(run.seed): final_value(run, metric, experiment.settings)
@@ -189,12 +189,17 @@ def _share_difference(
     return {"mean": mean, "ci95": interval, "p_holm": None, "p": p, "n": len(values)}
 
 
-def _check_logged(experiment: Experiment, metric: str) -> None:
+def _logged(experiment: Experiment) -> list[dict[str, Any]]:
+    """The panels of what a run has logged, or of all where none is complete."""
+    panels = experiment.settings["panels"]
     completed = [run for run in experiment.runs if run.ended and not run.diverged]
-    if metric == "diverged":
-        return
-    logged = sorted({name for run in completed for name in run.metrics})
-    if completed and metric not in logged:
-        near = difflib.get_close_matches(metric, logged, n=1, cutoff=0.0)
-        hint = f"; the nearest that is logged is {near[0]!r}" if near else ""
-        raise UserError(f"panels: found metric {metric!r}, which no run has logged{hint}")
+    names = sorted({"diverged"}.union(*(run.metrics for run in completed)))
+    found = [panel for panel in panels if panel["metric"] in names]
+    if completed and not found:
+        metric = panels[0]["metric"]
+        near = difflib.get_close_matches(metric, names, n=1, cutoff=0.0)
+        raise UserError(
+            f"panels: found metric {metric!r}, which no run has logged; the nearest that is logged "
+            f"is {near[0]!r}"
+        )
+    return found if completed else panels

@@ -225,6 +225,14 @@ def test_a_metric_nobody_logged_names_the_nearest(tmp_path):
         summarise(read_experiment(tmp_path))
 
 
+def test_a_panel_of_what_no_run_has_logged_is_left_out(tmp_path):
+    asked = ("test/error_rate", "test/accuracy")
+    panels = [{"metric": metric, "direction": "max"} for metric in asked]
+    write_workdir(tmp_path, arms=["batch"], panels=panels)
+    shown = summarise(read_experiment(tmp_path))["panels"]
+    assert [panel["metric"] for panel in shown] == ["test/accuracy"]
+
+
 def test_unreadable_workdirs_are_named(tmp_path):
     with pytest.raises(UserError, match=r"--workdir: found no experiment\.json in"):
         read_experiment(tmp_path / "nowhere")
