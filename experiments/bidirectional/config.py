@@ -3,8 +3,8 @@
     python launch.py --experiment=bidirectional
 
 Cost: laptop (nine thousand embedded characters in lower case, of which the capitals are asked for,
-three LSTMs × 10 seeds, each arm at its best of three learning rates) an estimated 4 minutes on 2
-cores; not measured yet.
+three LSTMs × 10 seeds, each arm at its best of three learning rates) 39 runs in 17 min 11 s on 2
+busy cores.
 Expected: both directions have the lower loss, for whether a letter was a capital is often told by
 the letters after it; a forward network of as many parameters gains nothing over a smaller one.
 """
