@@ -126,6 +126,7 @@ def get_config() -> ConfigDict:
                 "domain": "original",  # original | inverted | faint | noisy | blurred
                 # Of sequences, see research/data/sequences.py.
                 "length": 0,  # steps of a chunk, a window or a probe; 0: as the set has it
+                "buckets": 1,  # lengths to pad training batches to; above 1, like with like
                 "horizon": 24,  # steps ahead that are forecast
                 "tokens": "auto",  # char | word | bpe | auto: as the set has it
                 "vocabulary_size": 0,  # most tokens kept; 0: as the set has it

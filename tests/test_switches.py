@@ -133,6 +133,7 @@ ELSEWHERE = {
     "train.recursive": "tasks/test_sequence.py: recursive forecasts",
     "init_from": "transfer/test_initial.py: a run starts from them",
     "data.length": "data/test_sequences.py: what it means to each set",
+    "data.buckets": "data/test_buckets.py: batches of sequences of about one length",
     "data.horizon": "data/test_sequences.py: forecasts",
     "data.tokens": "data/test_sequences.py: texts",
     "data.vocabulary_size": "data/test_sequences.py: texts",

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from research import workdir
 from research.commands.report import show_report
 from research.config import UserError
+from research.data.buckets import Buckets
 from research.data.feed import is_resident
 from research.data.sources import Dataset, load_dataset
 from research.data.stream import Stream
@@ -121,6 +122,7 @@ def prepare(study: Study, datasets: Datasets) -> None:
                     f"data.batch_size: found {size}, expected at most the {train_size} training "
                     f"examples of {dataset.name}"
                 )
+            Buckets.of(dataset.train, config.data.buckets)
             devices = lanes(config.train.devices)[0].size
             if isinstance(dataset.train, Stream) and config.train.accumulate > 1:
                 raise UserError(

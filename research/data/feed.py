@@ -19,6 +19,7 @@ from absl import flags
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from research.config import UserError, unknown
+from research.data.buckets import WINDOW, Buckets, Cuts, cut
 from research.data.split import Split
 from research.data.stream import Stream
 
@@ -58,6 +59,14 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
     return indices
 
 
+def _grouped(step: int, *, buckets: Buckets, size: int, batch_size: int, seed: int) -> np.ndarray:
+    """As `batch_indices`, but that the examples of `WINDOW` batches are dealt to them by length."""
+    batches = min(WINDOW, size // batch_size)  # an epoch at most
+    window, place = divmod(step, batches)
+    held = batch_indices(window, size=size, batch_size=batches * batch_size, seed=seed)
+    return buckets.sort(held, batch_size, np.random.default_rng((seed, window, batches)))[place]
+
+
 def make_feed(
     split: Split,
     *,
@@ -65,6 +74,7 @@ def make_feed(
     batch_size: int,
     seed: int,
     sharding: Sharding,
+    buckets: int = 1,
     workers: int = 0,
     start: int = 0,
 ) -> Iterator[Batch]:
@@ -79,6 +89,8 @@ def make_feed(
         seed: of the shuffle, non-negative.
         sharding: of the batch dimension: a `SingleDeviceSharding`, or a `NamedSharding` whose
             first dimension is the batch, over mesh axes of type Auto.
+        buckets: numbers of steps, evenly from 0 to those of the longest sequence, to which batches
+            are padded; above 1, the examples of a batch are of about one length.
         workers: processes that decode (streaming only); 0 decodes in threads of this one.
         start: the first step to deliver.
 
@@ -88,9 +100,10 @@ def make_feed(
         its batches follow each other in the text.
 
     Raises:
-        UserError: an unknown kind, or a batch size that is larger than the split or does not
-            divide over the devices.
+        UserError: an unknown kind, a batch size that is larger than the split or does not divide
+            over the devices, or buckets of what has no length.
     """
+    padding = Buckets.of(split, buckets)
     if not 0 < batch_size <= len(split):
         raise UserError(
             f"data.batch_size: found {batch_size}, expected 1 to {len(split)}, the number of "
@@ -101,7 +114,9 @@ def make_feed(
         choose = functools.partial(_round, size=len(split), batch_size=batch_size)
     else:
         choose = functools.partial(batch_indices, size=len(split), batch_size=batch_size, seed=seed)
-    return _feed(split, choose, start, None, kind, batch_size, sharding, workers)
+        if buckets > 1:
+            choose = functools.partial(_grouped, buckets=padding, **choose.keywords)
+    return _feed(split, choose, start, None, kind, batch_size, sharding, workers, padding)
 
 
 def evaluation_batches(
@@ -149,21 +164,25 @@ def _feed(
     batch_size: int,
     sharding: Sharding,
     workers: int,
+    buckets: Buckets | None = None,
 ) -> Iterator[Batch]:
     """Deliver the batches `choose(step)`, step from `start` to `stop` (None: no end)."""
     if kind not in KINDS:
         raise unknown("data.feed", kind, KINDS)
     rows = _local_rows(batch_size, sharding)
 
+    def chosen(step: int) -> tuple[np.ndarray, Cuts]:
+        """The examples that this host reads, cut as all of the batch."""
+        indices = choose(step)
+        return indices[rows], buckets.fit(indices) if buckets else ()
+
     def place(local: np.ndarray) -> jax.Array:
         shape = (batch_size, *local.shape[1:])
         return jax.make_array_from_process_local_data(sharding, local, shape)
 
     if is_resident(split, kind):
-        return _resident(
-            split, lambda step: place(choose(step)[rows].astype(np.int32)), start, stop, sharding
-        )
-    feed = _streaming(split, lambda step: choose(step)[rows], start, stop, place, workers)
+        return _resident(split, chosen, start, stop, place, sharding)
+    feed = _streaming(split, chosen, start, stop, place, workers)
     _open_feeds.add(feed)
     return feed
 
@@ -196,9 +215,10 @@ def _local_rows(batch_size: int, sharding: Sharding) -> np.ndarray:
 
 def _resident(
     split: Split,
-    place_indices: Callable[[int], jax.Array],
+    chosen: Callable[[int], tuple[np.ndarray, Cuts]],
     start: int,
     stop: int | None,
+    place: Callable[[np.ndarray], jax.Array],
     sharding: Sharding,
 ) -> Iterator[Batch]:
     """Gather batches on the devices, from a copy of the split on each."""
@@ -215,14 +235,15 @@ def _resident(
     arrays = split.remember(("resident", everywhere), upload)
     gather = _gather(sharding)
     for step in itertools.count(start) if stop is None else range(start, stop):
-        yield gather(arrays, place_indices(step))
+        indices, cuts = chosen(step)
+        yield gather(arrays, place(indices.astype(np.int32)), cuts)
 
 
 @functools.lru_cache(maxsize=32)
 def _gather(sharding: Sharding) -> Callable[..., Batch]:
     """Compile the choice of rows; an index of -1 gives zeros, masked."""
 
-    def gather(arrays, indices):
+    def gather(arrays, indices, cuts):
         real = indices >= 0
         rows = jnp.maximum(indices, 0)
 
@@ -230,14 +251,15 @@ def _gather(sharding: Sharding) -> Callable[..., Batch]:
             chosen = real.reshape(-1, *[1] * (array.ndim - 1))
             return jnp.where(chosen, array[rows], jnp.zeros((), array.dtype))
 
-        return jax.tree.map(choose, arrays) | {"mask": real.astype(jnp.float32)}
+        batch = jax.tree.map(choose, arrays) | {"mask": real.astype(jnp.float32)}
+        return cut(batch, cuts)
 
-    return jax.jit(gather, out_shardings=sharding)
+    return jax.jit(gather, out_shardings=sharding, static_argnums=2)
 
 
 def _streaming(
     split: Split,
-    local_indices: Callable[[int], np.ndarray],
+    chosen: Callable[[int], tuple[np.ndarray, Cuts]],
     start: int,
     stop: int | None,
     place: Callable[[np.ndarray], jax.Array],
@@ -247,7 +269,7 @@ def _streaming(
     import grain
 
     def decode(step: int) -> dict[str, np.ndarray]:
-        indices = local_indices(step)
+        indices, cuts = chosen(step)
         real = indices >= 0
         batch = {
             name: np.zeros((len(indices), *shape), dtype)
@@ -255,7 +277,7 @@ def _streaming(
         }
         for name, array in split.read(indices[real]).items():
             batch[name][real] = array
-        return batch | {"mask": real.astype(np.float32)}
+        return cut(batch | {"mask": real.astype(np.float32)}, cuts)
 
     endless = start + 2**40  # steps: Grain counts in a fixed width
     batches = (

@@ -210,6 +210,7 @@ def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterat
             batch_size=data.batch_size,
             seed=seed,
             sharding=batch_sharding(mesh),
+            buckets=data.buckets,
             workers=data.workers,
             start=start,
         )

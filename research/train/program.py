@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, plain
+from research.data.buckets import Buckets, cut
 from research.data.preprocess import channel_statistics, normalization
 from research.data.sources import Dataset
 from research.data.stream import Stream
@@ -161,9 +162,31 @@ def macs(task: Any, dataset: Dataset) -> int:
 
 
 def training_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a training batch, which for DANN holds images of the target domain."""
+    """Return the shapes of a training batch, which for DANN holds images of the target domain.
+
+    Of sequences in buckets they are those of the longest.
+    """
     shapes = batch_shapes(dataset, config.data.batch_size)
     return shapes | ({"target": shapes["image"]} if config.transfer.adapt == "dann" else {})
+
+
+def for_each_length(compile: Callable, batch: dict, buckets: Buckets) -> Callable:
+    """Return a step that passes a batch to what `compile(shapes)` made for batches of its length.
+
+    Args:
+        compile: makes a step for the shapes of a batch.
+        batch: those of the longest.
+        buckets: the others' lengths.
+    """
+    if len(buckets.steps) < 2:
+        return compile(batch)
+
+    def shapes(batch):
+        return tuple(batch[name].shape for name in buckets.names)
+
+    each = [jax.eval_shape(lambda x, cuts=cuts: cut(x, cuts), batch) for cuts in buckets.cuts]
+    compiled = {shapes(batch): compile(batch) for batch in each}
+    return lambda state, batch: compiled[shapes(batch)](state, batch)
 
 
 def layer_order(task: Any, batch: dict) -> tuple[str, ...]:
@@ -243,14 +266,17 @@ def _compile(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> Program:
     task = make_task(config, dataset)
     init, step, evaluate = pure_functions(config, dataset)
     state = state_shapes(config, init)
-    batches = training_shapes(config, dataset)
     evaluated = batch_shapes(dataset, eval_batch_size(config, dataset))
     return Program(
         task=task,
         init=jax.jit(init, in_shardings=replicated(mesh), out_shardings=replicated(mesh))
         .lower(jax.random.key(0), hyperparams(config.optimizer))
         .compile(_QUICK if mesh.devices.flat[0].platform == "cpu" else None),
-        step=compile_for(mesh, step, state, batches, donate=True),
+        step=for_each_length(
+            lambda shapes: compile_for(mesh, step, state, shapes, donate=True),
+            training_shapes(config, dataset),
+            Buckets.of(dataset.train, config.data.buckets),
+        ),
         evaluate=compile_for(mesh, evaluate, state.variables, evaluated, donate=False),
         layers=layer_order(task, batch_shapes(dataset, 1)),
         macs=macs(task, dataset),
