@@ -18,11 +18,15 @@ KINDS = ("none", "bahdanau", "luong_dot", "luong_general")
 def get_config(scale):
     config = defaults()
     config.experiment.baseline = "none"
-    config.experiment.panels = ("test/loss", "test/token_accuracy", "steps_to_loss", "train/loss")
+    config.experiment.panels = (
+        *("test/loss", "test/bleu", "test/bleu_short", "test/bleu_middle", "test/bleu_long"),
+        *("steps_to_loss", "train/loss"),
+    )
     config.experiment.target_loss = 0.1
     config.experiment.tune.grid = (0.001, 0.003, 0.01)
-    config.data.name = "toy/translation"
+    config.data.name = "toy/clauses"
     config.data.batch_size = 32
+    config.data.buckets = 4
     config.model.name = "seq2seq"
     config.model.cell = "gru"
     config.model.hidden_size = 32
@@ -31,6 +35,7 @@ def get_config(scale):
     config.optimizer.name = "adam"
     config.optimizer.clip.kind = "global_norm"
     config.optimizer.clip.threshold = 1.0
+    config.train.probes = ("bleu",)
     config.train.steps = 500
     config.train.eval_every = 25
     config.train.checkpoint_every = 25

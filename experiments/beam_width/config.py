@@ -43,6 +43,7 @@ def get_config(scale):
         config.data.length = 36  # tokens: the longest sentence of the test
         config.data.vocabulary_size = 6000  # words of either language
         config.data.batch_size = 64
+        config.data.buckets = 6
         config.model.hidden_size = 256
         config.model.embedding_size = 256
         config.model.dropout = 0.3

@@ -16,6 +16,7 @@ _NAMES = {
     "persistence_mse": "MSE of persistence",
     "bits": "bits per token",
     "bleu": "BLEU",
+    **{f"bleu_{third}": f"BLEU, {third} sources" for third in ("short", "middle", "long")},
 }
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),

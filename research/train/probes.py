@@ -110,6 +110,9 @@ def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
     return images
 
 
+LENGTHS = ("short", "middle", "long")
+
+
 def bleu(
     program: Program,
     variables: Any,
@@ -118,11 +121,13 @@ def bleu(
     settings: ConfigDict,
     **options,
 ) -> Tested:
-    """Return `test/bleu`, from 0 to 100: of translations of the test split, by sacrebleu.
+    """Return `test/bleu`, from 0 to 100, of translations of the test split, by sacrebleu; and as
+    `test/bleu_short`, `_middle` and `_long` that of each third of it by the length of the source.
 
     The beam and its penalty are `train.beams` and `train.alpha`. The references are the texts as
     published, tokenised by sacrebleu (`13a`); case is ignored (`lowercase=True`), for the
-    vocabulary is in lower case.
+    vocabulary is in lower case. Sources of one length fall in one third, which may leave one empty
+    and its BLEU out.
 
     References:
         K. Papineni et al., BLEU, ACL 2002; M. Post, A Call for Clarity in Reporting BLEU Scores,
@@ -132,8 +137,19 @@ def bleu(
 
     options |= {"beams": settings.beams, "alpha": settings.alpha}
     lines = translate(program.task, variables, dataset.test, dataset.target_vocabulary, **options)
-    references = [list(dataset.references["test"])]
-    return {"test/bleu": sacrebleu.corpus_bleu(lines, references, lowercase=True).score}
+    references = dataset.references["test"]
+    lengths = dataset.test.arrays()["length"]
+    thirds = np.searchsorted(np.quantile(lengths, (1 / 3, 2 / 3)), lengths)
+    groups = {f"_{name}": np.flatnonzero(thirds == i) for i, name in enumerate(LENGTHS)}
+    groups = {"": np.arange(len(lengths))} | {
+        name: held for name, held in groups.items() if held.size
+    }
+
+    def score(held: np.ndarray) -> float:
+        translated, meant = [lines[i] for i in held], [references[i] for i in held]
+        return sacrebleu.corpus_bleu(translated, [meant], lowercase=True).score
+
+    return {f"test/bleu{name}": score(held) for name, held in groups.items() if held.size}
 
 
 PROBES: dict[str, Callable[..., Tested]] = {"gap": gap, "shift": shift, "bleu": bleu}

@@ -67,8 +67,21 @@ def test_bleu_is_that_of_the_translated_test(sequence_run):
     found = translate_lines(directory, None, {}, text="\n".join(lines), length=most)
     references = [text.lower() for text in dataset.references["test"]]
     expected = sacrebleu.BLEU().corpus_score([line.lower() for line in found], [references])
-    measured = sequence_run.results["toy/translation"]["test/bleu"]
-    assert measured == pytest.approx(expected.score, rel=1e-6) and measured > 1
+    measured = sequence_run.results["toy/translation"]
+    assert measured["test/bleu"] == pytest.approx(expected.score, rel=1e-6)
+    assert measured["test/bleu"] > 1
+    # Thirds by length, by way of a sort.
+    by_length = sorted(range(len(length)), key=lambda i: length[i])
+    ends = [length[by_length[round(len(length) * k / 3)]] for k in (1, 2)]
+    thirds = {
+        "short": [i for i in by_length if length[i] <= ends[0]],
+        "middle": [i for i in by_length if ends[0] < length[i] <= ends[1]],
+        "long": [i for i in by_length if length[i] > ends[1]],
+    }
+    for name, held in thirds.items():
+        lines, meant = ([each[i].lower() for i in held] for each in (found, references))
+        expected = sacrebleu.BLEU().corpus_score(lines, [meant])
+        assert measured[f"test/bleu_{name}"] == pytest.approx(expected.score, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from test_spectrogram import wav
 from research.config import UserError
 from research.data.sequences import SEQUENCES
 from research.data.sets.memory import PROBES
-from research.data.sets.toy import TOYS
+from research.data.sets.toy import OBJECTS, PLACES, SUBJECTS, TIMES, TOYS, VERBS
 from research.data.sources import load_dataset
 from research.data.stream import Stream
 from research.data.text import EOS, UNK
@@ -98,6 +98,20 @@ def test_translation_is_of_pairs_that_are_unlike():
         assert dataset.target_vocabulary.decode(row).strip() == text.replace(".", " .")
     for ids, length in ((arrays["inputs"], arrays["length"]),):
         assert (ids[np.arange(len(ids)), length - 1] == EOS).all()
+
+
+def test_clauses_are_sentences_joined():
+    dataset = load_dataset("toy/clauses")
+    when, who, does, what, where = (
+        "|".join(part.values()) for part in (TIMES, SUBJECTS, VERBS, OBJECTS, PLACES)
+    )
+    clause = re.compile(f"(?:({when}) )?({who}) ({does}) ({what})(?: ({where}))?")
+    for text in dataset.references["test"]:
+        assert all(clause.fullmatch(each) for each in text[:-1].split(" and "))
+    german = [dataset.vocabulary.decode(row) for row in dataset.test.arrays()["inputs"]]
+    for text, source in zip(dataset.references["test"], german, strict=True):
+        assert text.count(" and ") == source.count(" und ") <= 3
+    assert {text.count(" and ") for text in dataset.references["test"]} == {0, 1, 2, 3}
 
 
 def test_forecasts_are_windows_of_the_series():

@@ -46,13 +46,7 @@ PLACES = {"": "", "im Garten": "in the garden", "vor der Schule": "in front of t
 
 def translation(options: Options) -> Dataset:
     """German and English: the verb comes second in German, whatever comes first."""
-    parts = SUBJECTS, VERBS, OBJECTS, TIMES, PLACES
-    both = []
-    for words in itertools.product(*(part.items() for part in parts)):
-        (who, whom), (does, did), (what, that), (when, then), (where, there) = words
-        german = (when, does, who, what, where) if when else (who, does, what, where)
-        english = (then, whom, did, that, there)
-        both.append(tuple(" ".join(filter(None, side)) + "." for side in (german, english)))
+    both = _sentences()
     order = _rng("translation").permutation(len(both))
     ends = np.cumsum(list(SIZES.values()))
     held = {
@@ -60,6 +54,32 @@ def translation(options: Options) -> Dataset:
         for (part, size), end in zip(SIZES.items(), ends, strict=True)
     }
     return pairs("toy/translation", held, options)
+
+
+def clauses(options: Options) -> Dataset:
+    """One to four of these sentences, joined by "und" and "and": up to forty words."""
+    both = _sentences()
+
+    def draw(rng: np.random.RandomState) -> tuple[str, str]:
+        chosen = [both[i] for i in rng.randint(len(both), size=rng.randint(1, 5))]
+        ways = zip((" und ", " and "), zip(*chosen, strict=True), strict=True)
+        german, english = (word.join(each[:-1] for each in side) + "." for word, side in ways)
+        return german, english
+
+    return pairs("toy/clauses", _drawn("clauses", draw, SIZES | {"train": 4000}), options)
+
+
+def _sentences() -> list[tuple[str, str]]:
+    """Return all that the grammar makes, in German and in English."""
+    found = []
+    for words in itertools.product(
+        *(part.items() for part in (SUBJECTS, VERBS, OBJECTS, TIMES, PLACES))
+    ):
+        (who, whom), (does, did), (what, that), (when, then), (where, there) = words
+        german = (when, does, who, what, where) if when else (who, does, what, where)
+        english = (then, whom, did, that, there)
+        found.append(tuple(" ".join(filter(None, side)) + "." for side in (german, english)))
+    return found
 
 
 GOOD = ("good", "lovely", "bright", "funny", "clever")
@@ -249,7 +269,18 @@ def heartbeats(options: Options) -> Dataset:
 TOYS: dict[str, Callable[[Options], Dataset]] = {
     f"toy/{make.__name__}": make
     for make in (
-        *(text, case, translation, sentiment, tones, tones_and_images, series, chorales, strokes),
+        *(
+            text,
+            case,
+            translation,
+            clauses,
+            sentiment,
+            tones,
+            tones_and_images,
+            series,
+            chorales,
+            strokes,
+        ),
         *(pen, motion, motion_at_rates, dna, heartbeats),
     )
 }
