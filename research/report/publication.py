@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from research.config import UserError
+from research.config import UserError, unknown
 from research.files import write
 from research.report.design import Design
 from research.report.document import report
@@ -27,13 +27,15 @@ def publish(workdir: str | Path, experiment_dir: str | Path) -> list[Path]:
     """Report on `workdir`, copy the result to `experiment_dir` and rewrite its README's table.
 
     The table stands between `<!-- results:<scale> begin -->` and `<!-- results:<scale> end -->`.
-    `experiment_dir` is left untouched unless both are there.
+    `experiment_dir` is left untouched unless both are there. Of the report's plots those are copied
+    that the README shows, as `results/<scale>/<plot>.png`.
 
     Returns:
         The files written: `results/<scale>/summary.json`, the plots, and the README.
 
     Raises:
-        UserError: the README or its markers are missing, or a plot is larger than 150 kB.
+        UserError: the README or its markers are missing, it shows a plot that the report has not,
+            or one is larger than 150 kB.
     """
     experiment_dir = Path(experiment_dir)
     summary = summarise(read_experiment(workdir))
@@ -41,8 +43,12 @@ def publish(workdir: str | Path, experiment_dir: str | Path) -> list[Path]:
     readme = experiment_dir / "README.md"
     page = _replace_table(readme, scale, published_table(summary))
     made = report(workdir)
-    copies = [made / "summary.json", *sorted(made.glob("*.png"))]
+    shown = sorted({*re.findall(rf"results/{scale}/(\w+\.png)", page)})
+    copies = [made / "summary.json", *(made / name for name in shown)]
     for path in copies[1:]:
+        if not path.exists():
+            plots = sorted(each.name for each in made.glob("*.png"))
+            raise unknown(f"{readme}: plot results/{scale}/", path.name, plots)
         if path.stat().st_size > LARGEST:
             size = path.stat().st_size // 1000
             raise UserError(

@@ -191,16 +191,17 @@ def test_a_narrow_terminal_loses_no_cell(workdir, capsys, monkeypatch, width):
 
 
 def test_publish_writes_results_and_the_table_between_the_markers(workdir, directory, tmp_path):
-    (tmp_path / "README.md").write_text(README)
+    shown = "![Curves](results/laptop/learning_curves.png) ![Final](results/laptop/final.png)\n"
+    (tmp_path / "README.md").write_text(README + shown)
     written = publish(workdir, tmp_path)
     results = tmp_path / "results" / "laptop"
-    names = {"summary.json", "final.png", "learning_curves.png", "gradient_norm.png"}
+    names = {"summary.json", "final.png", "learning_curves.png"}  # no plot that the page lacks
     assert {p.name for p in results.iterdir()} == names
     assert set(written) == {results / name for name in names} | {tmp_path / "README.md"}
     assert (results / "final.png").read_bytes() == (directory / "final.png").read_bytes()
     page = (tmp_path / "README.md").read_text()
     assert page.startswith("# Norms\n\n<!-- results:laptop begin -->\n")
-    assert page.endswith("<!-- results:laptop end -->\n\nVerdict.\n")
+    assert page.endswith(f"<!-- results:laptop end -->\n\nVerdict.\n{shown}")
     assert "old" not in page
     for row in table(workdir):
         assert f"| {' | '.join(row.values())} |" in page
@@ -217,6 +218,13 @@ def test_publish_without_its_place_says_what_to_add_and_writes_nothing(workdir, 
     if text is not None:
         (tmp_path / "README.md").write_text(text)
     with pytest.raises(UserError, match="<!-- results:laptop begin -->"):
+        publish(workdir, tmp_path)
+    assert not (tmp_path / "results").exists()
+
+
+def test_publish_of_a_page_with_a_plot_that_is_not_there_names_it(workdir, tmp_path):
+    (tmp_path / "README.md").write_text(README + "![Final](results/laptop/finale.png)\n")
+    with pytest.raises(UserError, match=r"found 'finale.png'.*did you mean 'final.png'"):
         publish(workdir, tmp_path)
     assert not (tmp_path / "results").exists()
 
