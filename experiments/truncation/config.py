@@ -4,7 +4,7 @@
 
 Cost: laptop (nine thousand embedded characters, a GRU of 64 units, chunks of 5, 20 and 80
 characters, the state carried from chunk to chunk or not × 5 seeds, each arm at its better of two
-learning rates) an estimated 4 minutes on 2 cores; not measured yet.
+learning rates) 42 runs in 4 min 43 s on one core of 2.
 Expected: without a carried state the loss falls with the chunk's length; with it most of that is
 gone: the state tells what came before, though no gradient taught it to be kept.
 """
