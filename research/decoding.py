@@ -157,7 +157,7 @@ def beam_search(
     """
     if beams < 1:
         raise UserError(f"beams: found {beams}, expected at least 1")
-    if alpha < 0 or offset < 0:
+    if not (alpha >= 0 and offset >= 0):  # NaN is neither
         raise UserError(f"alpha, offset: found {alpha}, {offset}, expected none below 0")
     last = jnp.repeat(_first(state, bos)[:, None], beams, axis=1)  # [N, K]
     n = last.shape[0]

@@ -57,11 +57,6 @@ def generate(
         raise UserError(f"--length: found {length}, expected at least 1")
     trained = open_trained(checkpoint, data_dir, overrides)
     task = trained.expect("generate", "language_model", "handwriting")
-    if trained.task.model.bidirectional:
-        raise UserError(
-            f"--checkpoint: found model.bidirectional=True in {trained.directory}, expected a "
-            "model that does not read what it is to generate"
-        )
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     if task == "handwriting":
         if prompt or top_k or top_p != 1:
@@ -70,6 +65,11 @@ def generate(
                 "draws, expected none of them: they are of texts"
             )
         return _draw(trained, keys, length, temperature)
+    if temperature == 0 and (top_k or top_p != 1):
+        raise UserError(
+            f"--top_k, --top_p: found {top_k}, {top_p} with --temperature=0, which takes the most "
+            "probable token each time; expected neither"
+        )
     vocabulary = trained.vocabulary()
     ids = prompt_ids(vocabulary, prompt)
     options = {"temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -49,6 +49,8 @@ SEQUENCE_TASKS = {
     "translation": (Translation, "", ("targets", "target_length")),
 }
 
+NEXT = ("language_model", "polyphony", "handwriting")  # which tell each step from those before
+
 
 def make_task(config: ConfigDict, dataset: Dataset) -> Classification | SequenceTask:
     """Return the task that `config` and the dataset's classes and statistics make.
@@ -130,6 +132,12 @@ def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
         raise UserError(
             f"model.name: found {config.model.name!r} for the task {name!r} of data.name="
             f"{dataset.name!r}, expected {' or '.join(map(repr, models))}"
+        )
+    ahead = name in NEXT or options.get("recursive")
+    if ahead and config.model.name == "recurrent" and config.model.bidirectional:
+        raise UserError(
+            f"model.bidirectional: found True for the task {name!r}, expected False: a network "
+            "that also reads from the end has seen what it is to tell"
         )
     if name == "translation":
         switches = {"source_vocabulary": len(dataset.vocabulary), "target_vocabulary": outputs}

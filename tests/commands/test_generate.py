@@ -97,6 +97,7 @@ def test_a_stroke_ends_where_the_pen_is_lifted():
         ("toy/text", {"temperature": -1.0}, "temperature: found -1.0, expected more than 0"),
         ("toy/text", {"top_k": -1}, "top_k: found -1"),
         ("toy/text", {"top_p": 1.5}, "top_p: found 1.5"),
+        ("toy/text", {"temperature": 0.0, "top_k": 5}, "--top_k, --top_p: found 5, 1.0 with --te"),
         ("toy/strokes", {"prompt": "a"}, "with a run that draws, expected none"),
         ("toy/strokes", {"temperature": 0.0}, "--temperature: found 0.0, expected more than 0"),
         ("toy/translation", {}, r"'translation' of 'toy/translation' with --mode=generate, exp"),

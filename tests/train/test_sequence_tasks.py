@@ -12,6 +12,7 @@ RECURRENT = {"model.name": "recurrent", "model.hidden": None, "model.hidden_size
 KINDS = {  # what a run measures on test, beside its loss
     "toy/text": {"perplexity", "bits"},
     "toy/sentiment": {"accuracy", "f1", "auc"},
+    "toy/motion_at_rates": {"accuracy", "f1", "auc"},  # with features beside
     "toy/series": {"mae", "persistence_mse"},
     "toy/chorales": {"frame_accuracy"},
     "toy/strokes": set(),
@@ -96,6 +97,15 @@ def test_speech_can_be_spelt(make_run):
         ("toy/translation", {"model.name": "recurrent"}, "expected 'seq2seq'"),
         ("toy/series", {"data.augment": ("flip",)}, "data.augment: found flip, which is of images"),
         ("toy/series", {"model.padding": "same"}, "model.padding"),
+        *(
+            (name, {"model.bidirectional": True}, "model.bidirectional: found True for the task")
+            for name in ("toy/text", "toy/chorales", "toy/strokes")
+        ),
+        (
+            "toy/series",
+            {"model.bidirectional": True, "train.recursive": True},
+            "has seen what it is to tell",
+        ),
         ("toy/sentiment", {"model.readout": "first"}, "model.readout: found 'first', expected one"),
     ],
 )

@@ -7,6 +7,7 @@ from flax import linen as nn
 from jax import Array
 
 from research.config import UserError, unknown
+from research.models.rnn.padded import check_tokens
 from research.models.rnn.recurrent import Recurrent
 
 READOUTS = ("last", "mean", "max", "steps")
@@ -25,7 +26,7 @@ class RecurrentNetwork(Recurrent):
         embedding_size: of a token's vector; None: the hidden size.
         tied: whether the output layer is the embedding's transpose (Press & Wolf 2017), whose size
             is then that of what it reads.
-        readout: what the output layer reads: the state at the sequence's own end, beside it the one
+        readout: what the output layer reads: the output at the sequence's own end, beside it that
             at its start of a layer that runs backward (`last`); the `mean` or `max` over its steps;
             or each step by itself (`steps`).
         input_dropout: the share of what enters the first layer that training drops.
@@ -34,7 +35,7 @@ class RecurrentNetwork(Recurrent):
 
     Raises:
         UserError: on construction, for a switch that cannot be; on calling, for inputs that are not
-            tokens, or not features.
+            tokens of the vocabulary (see `check_tokens`), or not features.
     """
 
     input_shape: ClassVar[tuple[int, int]] = (128, 64)  # features as it is shown with: T, D
@@ -86,11 +87,7 @@ class RecurrentNetwork(Recurrent):
         over = (1,) if self.variational else ()
         x, embed = inputs, None
         if self.vocabulary_size:
-            if jnp.ndim(inputs) != 2 or not jnp.issubdtype(jnp.result_type(inputs), jnp.integer):
-                raise UserError(
-                    f"inputs: found {jnp.result_type(inputs)}{list(jnp.shape(inputs))} where "
-                    f"model.vocabulary_size={self.vocabulary_size}, expected tokens int[B, T]"
-                )
+            check_tokens(inputs, self.vocabulary_size)
             embed = nn.Embed(
                 self.vocabulary_size,
                 self.embedding_size or self.hidden_size,
@@ -111,6 +108,11 @@ class RecurrentNetwork(Recurrent):
             broadcast_dims=over if self.readout == "steps" else (),
             name="output_dropout",
         )(read, deterministic=not train)
+        if side is not None and self.tied:
+            raise UserError(
+                "model.tied: found True with features beside the sequence, which an embedding's "
+                "transpose cannot read; expected False"
+            )
         if side is not None:
             beside = jnp.broadcast_to(
                 jnp.expand_dims(side, range(1, read.ndim - 1)),

@@ -58,6 +58,31 @@ def check_lengths(lengths: Any, batch: int, steps: int) -> None:
         raise UserError(f"lengths[{i}]: found {values[i]}, expected from 1 to T = {steps}: {why}")
 
 
+def check_tokens(inputs: Any, size: int, what: str = "inputs", axes: str = "[B, T]") -> None:
+    """Refuse what are not tokens of a vocabulary: whole numbers from 0 to its size − 1.
+
+    As with lengths, values can be seen before a `jit` only. Inside, an id past the vocabulary is
+    embedded as NaN, and one below 0 counts from its end.
+
+    Raises:
+        UserError: another rank or dtype, or naming the first id that is out of range.
+    """
+    rank = axes.count(",") + 1
+    if jnp.ndim(inputs) != rank or not jnp.issubdtype(jnp.result_type(inputs), jnp.integer):
+        raise UserError(
+            f"{what}: found {jnp.result_type(inputs)}{list(jnp.shape(inputs))} for a vocabulary of "
+            f"{size}, expected tokens int{axes}"
+        )
+    if isinstance(inputs, jax.core.Tracer):
+        return
+    values = np.asarray(inputs)
+    for place in np.argwhere((values < 0) | (values >= size))[:1]:
+        raise UserError(
+            f"{what}{place.tolist()}: found the id {values[tuple(place)]}, expected from 0 to "
+            f"{size - 1}, in a vocabulary of {size}"
+        )
+
+
 def within(mask: Array | None, x: Array) -> Array:
     """`x` [B, T, …] where `mask` [B, T] is True, 0 elsewhere, whatever stands there."""
     if mask is None:

@@ -20,6 +20,7 @@ from jax import Array
 from research.config import UserError, unknown
 from research.models.network import check
 from research.models.rnn.attention import ATTENTIONS, Attention
+from research.models.rnn.padded import check_tokens
 from research.models.rnn.recurrent import ALL_CELLS, Recurrent
 
 CELLS = tuple(cell for cell in ALL_CELLS if cell != "lru")  # whose state is complex
@@ -67,7 +68,8 @@ class Seq2Seq(nn.Module):
 
     Raises:
         UserError: on construction, for a switch that cannot be; on calling, for lengths that cannot
-            be, or a `luong_dot` between states of other widths.
+            be, for what are not tokens of the vocabularies (see `check_tokens`), or a `luong_dot`
+            between states of other widths.
     """
 
     input_shape: ClassVar[tuple[int]] = (30,)  # a source as it is shown with: T tokens
@@ -149,6 +151,7 @@ class Seq2Seq(nn.Module):
             Logits [B, T, V], and the endpoints `inputs`, the tokens that the decoder read,
             int[B, T], and, with attention, `attention`, its weights [B, T, S].
         """
+        check_tokens(target_in, self.target_vocabulary, "target_in", "[B, T]")
         state = self.encode(source, source_lengths, train=train)
         read, carry = state["source"], state["decoder"]
         inputs = target_in
@@ -171,6 +174,7 @@ class Seq2Seq(nn.Module):
 
     def encode(self, source: Array, lengths: Array | None = None, *, train: bool = False) -> State:
         """Return what `step` starts from: arrays [B, …] of the sources int[B, S]."""
+        check_tokens(source, self.source_vocabulary, "source", "[B, S]")
         embedded = self.drop(self.source_embedding(source), deterministic=not train)
         memory, endpoints = self.encoder(embedded, lengths, train=train)
         read = {}
@@ -193,6 +197,7 @@ class Seq2Seq(nn.Module):
 
     def step(self, state: State, tokens: Array) -> tuple[Array, State]:
         """Read one more token int[B] of each target; return the next one's logits [B, V]."""
+        check_tokens(tokens, self.target_vocabulary, "tokens", "[B]")
         embedded = self.target_embedding(tokens[:, None])
         carry, (t, _) = self._advance(state["source"], state["decoder"], embedded, train=False)
         return self._logits(t, train=False)[:, 0], {"source": state["source"], "decoder": carry}

@@ -157,9 +157,34 @@ def test_a_tied_output_is_the_embeddings_transpose():
             r"model\.embedding_size: found 3 .* expected 4",
         ),
         ({"vocabulary_size": 9}, INPUTS, r"inputs: found float32\[3, 6, 4\]"),
+        (
+            {"vocabulary_size": 9},
+            jnp.asarray(TOKENS).at[1, 2].set(9),
+            r"inputs\[1, 2\]: found the id 9, expected from 0 to 8, in a vocabulary of 9",
+        ),
+        (
+            {"vocabulary_size": 9},
+            jnp.asarray(TOKENS).at[2, 0].set(-1),
+            r"inputs\[2, 0\]: found the id -1",
+        ),
         ({}, TOKENS, r"inputs: found shape \(3, 6\)"),
     ],
 )
 def test_what_cannot_be_is_said(switches, inputs, message):
     with pytest.raises(UserError, match=message):
         run(create_model("recurrent", **SIDE | switches), inputs)
+
+
+def test_an_id_past_the_vocabulary_is_nan_inside_a_jit():
+    model = RecurrentNetwork(hidden_size=4, vocabulary_size=9)
+    variables = model.init(jax.random.key(0), TOKENS)
+    outputs, _ = jax.jit(model.apply)(variables, jnp.asarray(TOKENS).at[1, 2].set(9))
+    assert np.isnan(outputs[1]).all() and np.isfinite(outputs[0]).all()
+
+
+def test_a_tied_model_has_no_place_for_features_beside():
+    model = RecurrentNetwork(
+        hidden_size=4, num_classes=9, vocabulary_size=9, tied=True, readout="steps"
+    )
+    with pytest.raises(UserError, match=r"model\.tied: found True with features beside"):
+        model.init(jax.random.key(0), TOKENS, side=jnp.zeros((3, 2)))

@@ -263,6 +263,20 @@ def test_what_cannot_be_is_refused(fields, message):
         Seq2Seq(**SIZES | fields)
 
 
+def test_what_is_not_in_the_vocabularies_is_refused():
+    model = Seq2Seq(**SIZES)
+    source, target = jnp.asarray(SOURCE), jnp.asarray(TARGET)
+    wrong = model.source_vocabulary, model.target_vocabulary
+    for s, t, message in (
+        (source.at[0, 1].set(wrong[0]), target, rf"source\[0, 1\]: found the id {wrong[0]}"),
+        (source, target.at[1, 0].set(wrong[1]), rf"target_in\[1, 0\]: found the id {wrong[1]}"),
+        (source, target.at[1, 0].set(-1), r"target_in\[1, 0\]: found the id -1"),
+        (source.astype(float), target, r"source: found float32\[.*expected tokens int\[B, S\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model.init(jax.random.key(0), s, LENGTHS, target_in=t)
+
+
 BOS, EOS, PAD, LONGEST = 1, 2, 0, 5
 
 
