@@ -3,8 +3,8 @@
     python launch.py --experiment=recurrent_activations
 
 Cost: laptop (embedded digits, row by row in 8 steps or pixel by pixel in 64, four recurrent
-networks of 64 units × 10 seeds, each arm at its best of three learning rates) an estimated 4
-minutes on 2 cores; not measured yet.
+networks of 64 units × 10 seeds, each arm at its best of three learning rates) 104 runs in 7 min 58
+s on one core of 2.
 Expected: row by row all but the sigmoid are close; pixel by pixel the ReLU that starts from the
 identity (IRNN) leads, the tanh follows, the ReLU that starts orthogonal is unsteady, and the
 sigmoid, whose slope is at most a quarter, is near chance.

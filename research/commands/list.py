@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from research.data.sequences import SEQUENCES
+from research.data.sets.scans import SCANS
 from research.experiment import experiments, load
 
 
 def list_experiments() -> None:
-    """Print each experiment of this repository with what its docstring says of it."""
+    """Print each experiment of this repository with what its docstring says, and the sets."""
     console = Console(highlight=False)
     for name in experiments():
         _, module = load(name)
@@ -23,6 +25,9 @@ def list_experiments() -> None:
             for line in lines:
                 console.print(line, markup=False, soft_wrap=True)
         console.print()
+    console.print("[bold]--config.data.name[/bold] of sequences")
+    scans = [f"{scan}/<a set of images>" for scan in SCANS]
+    console.print(f"  {', '.join([*SEQUENCES, *scans])}", markup=False, soft_wrap=True)
 
 
 def _some(arms: Sequence[str], most: int = 16) -> str:
