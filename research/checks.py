@@ -69,6 +69,21 @@ RANGES = {
 }
 
 
+def check_range(field: str, value: float, source: str = "") -> None:
+    """Check the value of a field of `RANGES`.
+
+    Raises:
+        UserError: naming the field behind `source`, what was found and what is expected.
+    """
+    low, high, closed = RANGES[field]
+    inside = value >= low if closed else value > low
+    if not (inside and value <= high and math.isfinite(value)):
+        bound = f"{'at least' if closed else 'more than'} {low}"
+        upper = "less than 1" if high == BELOW_ONE else f"at most {high}"
+        bound += f" and {upper}" if high < math.inf else ""
+        raise UserError(f"{source}{field}: found {value!r}, expected {bound}")
+
+
 def validate(config: ConfigDict, source: str = "--config") -> None:
     """Check every value that can be judged without data or devices.
 
@@ -81,14 +96,8 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
     for field, choices in CHOICES.items():
         if flat[field] not in choices:
             raise unknown(f"{source}: {field}", flat[field], choices)
-    for field, (low, high, closed) in RANGES.items():
-        value = flat[field]
-        inside = value >= low if closed else value > low
-        if not (inside and value <= high and math.isfinite(value)):
-            bound = f"{'at least' if closed else 'more than'} {low}"
-            upper = "less than 1" if high == BELOW_ONE else f"at most {high}"
-            bound += f" and {upper}" if high < math.inf else ""
-            raise UserError(f"{source}: {field}: found {value!r}, expected {bound}")
+    for field in RANGES:
+        check_range(field, flat[field], f"{source}: ")
     if not (config.train.steps or config.train.epochs):
         raise UserError(f"{source}: train.steps: found 0, expected a number of steps or of epochs")
     for probe in config.train.probes:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -82,9 +82,16 @@ def padded(name: str, sequences: Sequence[np.ndarray], steps: int) -> tuple[np.n
     return array, np.array([min(len(sequence), steps) for sequence in sequences], np.int32)
 
 
-def steps_of(length: int, *parts: Iterable[np.ndarray]) -> int:
-    """Return the steps that all sequences of all `parts` fit in, or `length`, if that is fewer."""
-    longest = max(len(sequence) for part in parts for sequence in part)
+def steps_of(name: str, length: int, parts: Mapping[str, Sequence]) -> int:
+    """Return the steps that all sequences of all `parts` fit in, or `length`, if that is fewer.
+
+    Raises:
+        UserError: a part of the set `name` that has no sequence.
+    """
+    for part, sequences in parts.items():
+        if not len(sequences):
+            raise UserError(f"{name}, {part}: found no example, expected at least one")
+    longest = max(len(sequence) for sequences in parts.values() for sequence in sequences)
     return min(length, longest) if length else longest
 
 
@@ -112,14 +119,22 @@ def labelled(
     Raises:
         UserError: a label without a name, or none to an example.
     """
-    labels = np.asarray(labels, np.int32)
     for i, label in enumerate(labels):
         if not 0 <= label < len(class_names):
             raise UserError(
                 f"data.name: {name} has the label {label} (example {i}), expected 0 to "
                 f"{len(class_names) - 1}"
             )
-    return Arrays(name, {"inputs": inputs, "length": length, "label": labels})
+    label = np.asarray(labels, np.int32)
+    return Arrays(name, {"inputs": inputs, "length": length, "label": label})
+
+
+def following(name: str, targets: np.ndarray, length: np.ndarray) -> Arrays:
+    """Return the split in which each step [N, T, D] is to be told from those before it."""
+    inputs = np.zeros_like(targets)
+    inputs[:, 1:] = targets[:, :-1]
+    inputs[np.arange(targets.shape[1]) >= length[:, None]] = 0
+    return Arrays(name, {"inputs": inputs, "length": length, "targets": targets})
 
 
 def classes_of(name: str, found: Sequence[str], known: Sequence[str]) -> list[int]:
@@ -149,10 +164,16 @@ def standardised(
         The parts, and the means and deviations by which it was done.
 
     Raises:
-        UserError: NaN or an infinity, which would spread to all.
+        UserError: NaN or an infinity, which would spread to all, or another number of channels.
     """
+    channels = parts["train"][0].shape[1]
     for part, sequences in parts.items():
         for i, sequence in enumerate(sequences):
+            if sequence.shape[1] != channels:
+                raise UserError(
+                    f"{name}, {part}: sequence {i} has {sequence.shape[1]} channels, expected "
+                    f"{channels}, as the first of train"
+                )
             check_finite(f"{name}, {part}: sequence {i}", sequence)
     train = np.concatenate(parts["train"]).astype(np.float64)
     mean, std = train.mean(0), train.std(0)

@@ -2,6 +2,7 @@
 
 import gzip
 import lzma
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,8 +45,8 @@ def read_bytes(path: Path) -> bytes:
     try:
         with OPENERS.get(path.suffix, open)(path, "rb") as file:
             return file.read()
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise UserError(f"{path}: unreadable ({error or type(error).__name__})") from error
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UserError(f"{path}: unreadable ({str(error) or type(error).__name__})") from error
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
@@ -93,7 +94,7 @@ def read_table(path: Path, separator: str | None = None, *, header: int = 0) -> 
     return rows
 
 
-def numbers(path: Path, fields: list[list[str]]) -> np.ndarray:
+def numbers(where: Path | str, fields: list[list[str]]) -> np.ndarray:
     """Return rows of fields as float32[N, D]; those that are empty, `?` or `NaN` as NaN.
 
     Raises:
@@ -106,6 +107,6 @@ def numbers(path: Path, fields: list[list[str]]) -> np.ndarray:
                 values[i, k] = float("nan" if field in ("", "?") else field)
             except ValueError:
                 raise UserError(
-                    f"{path}: found {field!r} in row {i} of the data, expected a number"
+                    f"{where}: found {field!r} in row {i} of the data, expected a number"
                 ) from None
     return values

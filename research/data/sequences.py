@@ -8,6 +8,7 @@ and are read in seconds, as they are: there is nothing to prepare, as there is f
 from collections.abc import Callable
 from functools import partial
 
+from research.checks import check_range
 from research.config import UserError, unknown
 from research.data.dataset import Dataset, Options
 from research.data.sets import (
@@ -66,11 +67,13 @@ def load(name: str, options: Options) -> Dataset:
     """Open a set of sequences.
 
     Raises:
-        UserError: an unknown name, a file that is missing or damaged, or an option that
-            the set does not heed.
+        UserError: an unknown name, a file that is missing or damaged, or an option that is out of
+            range or that the set does not heed.
     """
     if name not in SEQUENCES:
         raise unknown("data.name", name, SEQUENCES)
+    for field in ("length", "horizon", "vocabulary_size", "train_size"):
+        check_range(f"data.{field}", getattr(options, field))
     dataset = SEQUENCES[name](options)
     streams = isinstance(dataset.train, Stream)
     forecasts = name.startswith("ett/") or name == "toy/series"

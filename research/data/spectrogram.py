@@ -18,22 +18,29 @@ def read_wav(where: str, data: bytes, rate: int) -> np.ndarray:
     """Return the samples of a wav file of 16 bits, mono, at `rate` Hz: float32[N] in [-1, 1).
 
     Raises:
-        UserError: another rate, number of channels or of bits, no sample, or no wav file at all.
+        UserError: another rate, number of channels or of bits, no sample, fewer of them than its
+            header says, or no wav file at all.
     """
     try:
         with wave.open(io.BytesIO(data)) as file:
             found = (file.getframerate(), file.getnchannels(), 8 * file.getsampwidth())
-            samples = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise UserError(f"{where}: unreadable wav file ({error or 'cut short'})") from error
+            count = file.getnframes()
+            samples = file.readframes(count)
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last: a chunk beyond the file
+        raise UserError(f"{where}: unreadable wav file ({str(error) or 'damaged'})") from error
     for unit, value, expected in zip(("Hz", "channels", "bits"), found, (rate, 1, 16), strict=True):
         if value != expected:
             raise UserError(
                 f"{where}: found {value} {unit}, expected {expected}; convert it, for instance "
                 f"with ffmpeg -i in.wav -ar {rate} -ac 1 -sample_fmt s16 out.wav"
             )
-    if not samples:
+    if not count:
         raise UserError(f"{where}: empty, expected at least one sample")
+    if len(samples) != 2 * count:
+        raise UserError(
+            f"{where}: cut short: found {len(samples)} bytes of samples, expected {2 * count}, as "
+            "its header says"
+        )
     return np.frombuffer(samples, "<i2").astype(np.float32) / 2**15
 
 

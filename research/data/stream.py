@@ -38,7 +38,7 @@ class Stream(Split):
     chunk: int
 
     def __len__(self) -> int:
-        return (len(self.tokens) - 1) // self.chunk
+        return max(0, len(self.tokens) - 1) // self.chunk
 
     @property
     def spec(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:

@@ -283,6 +283,21 @@ class CTC(SequenceTask):
         return Evaluation(means | {"error_rate": rate, "accuracy": exact})
 
 
+def least_steps(targets: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Return the steps that CTC needs for each transcription: a blank parts equal neighbours.
+
+    Args:
+        targets: int[N, U].
+        length: int[N], of each.
+
+    Example:
+        >>> least_steps(np.array([[3, 3, 1], [1, 2, 0]]), np.array([3, 2]))
+        array([4, 2])
+    """
+    within = np.arange(1, targets.shape[1]) < length[:, None]
+    return length + (within & (targets[:, 1:] == targets[:, :-1])).sum(1)
+
+
 def collapse(path: np.ndarray) -> list[int]:
     """Return what a path through CTC's outputs says: repeats merged, blanks (0) left out.
 

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import UserError, unknown
@@ -24,6 +25,7 @@ from research.tasks.sequence import (
     SequenceClassification,
     SequenceRegression,
     SequenceTask,
+    least_steps,
 )
 from research.tasks.translation import Translation
 
@@ -178,11 +180,26 @@ def _answers(name: str, config: ConfigDict, dataset: Dataset) -> tuple[int, dict
         case "handwriting":
             return 6 * MIXTURE + 1, {}
         case "transcription":
+            _check_long_enough(dataset)
             return len(dataset.target_vocabulary), {}
         case "translation":
             steps = total_steps(config, dataset) * config.train.accumulate
             options = {"sampling": config.train.sampling, "steps": steps} | smoothing
             return len(dataset.target_vocabulary), options
+
+
+def _check_long_enough(dataset: Dataset) -> None:
+    """Raise a `UserError` for a sequence in which CTC cannot say its transcription."""
+    for part in ("train", "validation", "test"):
+        arrays = getattr(dataset, part).arrays()
+        least = least_steps(arrays["targets"], arrays["target_length"])
+        short = np.flatnonzero(arrays["length"] < least)
+        if len(short):
+            raise UserError(
+                f"data.length: example {short[0]} of {part} of data.name={dataset.name!r} has "
+                f"{arrays['length'][short[0]]} steps, expected at least {least[short[0]]}, which "
+                "train.task=transcription needs for its targets"
+            )
 
 
 def task_name(config: ConfigDict, dataset: Dataset) -> str:

@@ -178,6 +178,10 @@ def test_what_cannot_be_asked_for():
         ("toy/text", {"tokens": "bpe", "vocabulary_size": 99}, r"vocabulary_size: found 99"),
         ("toy/series", {"horizon": 5000}, r"data\.horizon=5000.*expected fewer"),
         ("toy/motion", {"train_size": 5000}, r"data\.train_size: found 5000.*at most 1000"),
+        ("toy/motion", {"train_size": -1}, r"data\.train_size: found -1, expected at least 0"),
+        ("toy/motion", {"length": -3}, r"data\.length: found -3, expected at least 0"),
+        ("toy/series", {"horizon": 0}, r"data\.horizon: found 0, expected at least 1"),
+        ("toy/text", {"vocabulary_size": -9}, r"data\.vocabulary_size: found -9, expected at"),
         ("toy/motion", {"horizon": 8}, r"data\.horizon: found 8 .*does not heed it"),
         ("toy/motion", {"tokens": "word"}, r"data\.tokens: found 'word' .*does not heed it"),
         ("copying", {"vocabulary_size": 9}, r"data\.vocabulary_size: .*does not heed it"),
@@ -213,14 +217,61 @@ PAIRS = {f"{f}.{c}": "ja\nja\n" for f in ("train", "val", "test_2016_flickr") fo
 OPINIONS = {f"stsa.binary.{f}": "1 good\n0 bad\n" for f in ("train", "dev", "test")}
 CHORALES, LOADS, HEAD = "jsb-chorales-quarter.json", "ETTh1.csv", "date,a,b\n"
 POINTS, SERIES = "GunPoint_TRAIN.ts", "@classLabel true a b\n@data\n1,2:3,4:a\n"
+BEATS, BEAT = "ECG5000_TRAIN.txt", "1 0.5 0.1\n"
+
+
+def drawn(*drawings):
+    """A file of drawings, the same ones in each part."""
+    file, held = io.BytesIO(), np.empty(len(drawings), object)
+    for i, drawing in enumerate(drawings):
+        held[i] = np.array(drawing)
+    with zipfile.ZipFile(file, "w") as archive:
+        for part in ("train", "valid", "test"):
+            with archive.open(f"{part}.npy", "w") as out:
+                np.lib.format.write_array(out, held, allow_pickle=True)
+    return file.getvalue()
+
+
+def packed(names, open_as="w"):
+    """An archive of recordings."""
+    file, sound = io.BytesIO(), wav([1] * 900)
+    with tarfile.open(fileobj=file, mode=open_as) as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(sound)
+            archive.addfile(member, io.BytesIO(sound))
+    return file.getvalue()
+
+
+def altered(data, place):
+    """The same bytes but for one, which is another."""
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+STROKES = "short_kanji.npz"
+ONE, OTHER, NOWHERE = [[0, 1, 0], [2, 3, 1]], [[1, 2, 0], [4, np.nan, 1]], [[1, 1, 0], [1, 1, 1]]
+TWO = ["3_a_0.wav", "3_a_9.wav"]
+TAR, XZ, GZ = packed(TWO), packed(TWO, "w:xz"), packed(TWO, "w:gz")
 
 # A set, what is written into its folder, and what is said of it.
 DAMAGED = [
     ("tinyshakespeare", {"input.txt": b"fr\n \xfcr"}, r"byte 4 \(0xfc, in line 2\) is not utf-8"),
     ("tinyshakespeare", {"input.txt.gz": b"\x1f\x8b"}, "unreadable"),
+    ("tinyshakespeare", {"input.txt": ""}, "data.length: found 100, .* train text has 0"),
+    (
+        "tinyshakespeare",
+        {"input.txt.gz": altered(gzip.compress(b"to be or not to be"), 10)},
+        "input.txt.gz: unreadable .*while decompressing data",
+    ),
+    ("tinyshakespeare/case", {"input.txt": "ab\n"}, "case, validation: found no example"),
+    ("wikitext2", {f"{f}.txt": "" for f in ("train", "valid", "test")}, "train text has 1;"),
     ("gutenberg/moby_dick", {"moby_dick_2701.txt": "Call me"}, "found 0 lines that begin"),
     ("multi30k/de-en", PAIRS | {"train.en": "yes\n"}, "train.de: found 2 lines, expected 1"),
     ("multi30k/de-en", PAIRS | {"train.en": "yes\n \n"}, "train: sentence 1 is empty"),
+    ("multi30k/de-en", dict.fromkeys(PAIRS, ""), "multi30k/de-en, train: found no example"),
+    ("sst2", dict.fromkeys(OPINIONS, ""), "sst2, train: found no example"),
+    ("sst2", OPINIONS | {"stsa.binary.dev": ""}, "sst2, validation: found no example"),
+    ("sst2", OPINIONS | {"stsa.binary.train": "99999999999 a"}, "label 99999999999 .*to 1"),
     ("sst2", OPINIONS | {"stsa.binary.train": "1 a\nbad"}, "line 2: found 'bad'"),
     ("sst2", OPINIONS | {"stsa.binary.train": "1 a\n2 b"}, "label 2 .*expected 0 to 1"),
     ("ett/h1", {LOADS: HEAD + "d,1,2\nd,3,\nd,1,1"}, "nan at step 1, channel 1"),
@@ -231,6 +282,24 @@ DAMAGED = [
     ("jsb_chorales/quarter", {CHORALES: "[]"}, "expected JSON"),
     ("jsb_chorales/quarter", {CHORALES: song([20])}, "note 20, expected MIDI"),
     ("jsb_chorales/quarter", {CHORALES: song()}, "train: sequence 1 is empty"),
+    ("jsb_chorales/quarter", {CHORALES: song(60)}, "expected JSON .* found TypeError"),
+    ("jsb_chorales/quarter", {CHORALES: song(None)}, "expected JSON .* found TypeError"),
+    (
+        "jsb_chorales/quarter",
+        {CHORALES: '{"train": 3, "valid": [], "test": []}'},
+        "expected JSON .* found TypeError",
+    ),
+    (
+        "jsb_chorales/quarter",
+        {CHORALES: '{"train": [], "valid": [], "test": []}'},
+        "jsb_chorales/quarter, train: found no example",
+    ),
+    ("strokes/kanji", {STROKES: drawn(ONE, OTHER)}, "train: drawing 1 holds nan at step 1, ch"),
+    ("strokes/kanji", {STROKES: drawn(ONE, [[1, 2]])}, r"train: drawing 1 has the shape \(1, 2\)"),
+    ("strokes/kanji", {STROKES: drawn(NOWHERE)}, "train: found offsets that are all the same"),
+    ("strokes/kanji", {STROKES: drawn()}, "strokes/kanji, train: found no example"),
+    ("strokes/kanji", {STROKES: drawn("ab")}, "short_kanji.npz: unreadable train .*'ab'"),
+    ("strokes/kanji", {STROKES: b"PK"}, "short_kanji.npz: unreadable train"),
     ("pendigits", {"pendigits.tra": "1,2,3"}, "found 3 fields in a line, expected 17"),
     ("pendigits", {"pendigits.tra": "1," * 16 + "x"}, "class: found 'x'"),
     ("dna_enhancer", {"non.cv.txt": ">a\nACJ"}, "line 2: found 'J'"),
@@ -238,6 +307,20 @@ DAMAGED = [
     ("ucr/GunPoint", {POINTS: SERIES + "1,2:3:b"}, "line 4: found channels of different lengths"),
     ("ucr/GunPoint", {POINTS: SERIES + "1,2:3,4:c"}, "class: found 'c'"),
     ("ucr/GunPoint", {POINTS: "1,2:a"}, "found no @classLabel"),
+    ("ucr/GunPoint", {POINTS: SERIES + "1,2:3,x:b"}, "line 4: found 'x' in row 1"),
+    (
+        "ucr/GunPoint",
+        {POINTS: SERIES, "GunPoint_TEST.ts": SERIES + "1,2:b"},
+        "test: sequence 1 has 1 channels, expected 2",
+    ),
+    (
+        "ucr/GunPoint",
+        {POINTS: SERIES, "GunPoint_TEST.ts": SERIES.replace("a b", "b a")},
+        "TEST.ts: found the classes b a, expected a b, as in training",
+    ),
+    ("ecg5000", {BEATS: BEAT + "NaN 1 2"}, "TRAIN.txt: found the class 'NaN' in row 1"),
+    ("ecg5000", {BEATS: BEAT + "1.7 1 2"}, "TRAIN.txt: found the class '1.7' in row 1"),
+    ("ecg5000", {BEATS: BEAT + "0 1 2"}, "found the class '0' in row 1 .*expected 1 to 5"),
     (
         "ucr/GunPoint",
         {POINTS: SERIES + "1,?:3,4:b", "GunPoint_TEST.ts": SERIES},
@@ -246,12 +329,24 @@ DAMAGED = [
     ("fsdd", {"recordings/3_a_0.wav": wav([1] * 900, rate=44100)}, "3_a_0.wav: found 44100 Hz"),
     ("fsdd", {"recordings/3_a_0.wav": wav([1] * 900, channels=2)}, "3_a_0.wav: found 2 channels"),
     ("fsdd", {"recordings/three.wav": wav([1] * 900)}, "found 'three.wav', expected <digit>"),
+    ("fsdd", {"recordings/3_a_0.wav": wav([1] * 900)[:-300]}, "3_a_0.wav: cut short: found 1500"),
+    ("fsdd", {"recordings/3_a_5.wav": wav([1] * 900)}, "no recording to test, .*numbered 0 to 4"),
+    ("fsdd", {"recordings/3_a_4.wav": wav([1] * 900)}, "no recording to train, .*from 5 on"),
+    ("fsdd", {"recordings.tar.xz": XZ[:-40]}, "recordings.tar.xz: unreadable"),
+    ("fsdd", {"recordings.tar.xz": altered(XZ, len(XZ) // 2)}, "recordings.tar.xz: unreadable"),
+    ("fsdd", {"recordings.tar.gz": altered(GZ, len(GZ) // 2)}, "recordings.tar.gz: unreadable"),
+    ("fsdd", {"recordings.tar": TAR[:2000]}, "recordings.tar: unreadable archive"),
+    ("fsdd", {"recordings.tar": TAR[:2560]}, "recordings.tar: damaged or cut short at byte 2560"),
+    ("fsdd", {"recordings.tar": altered(TAR, 2570)}, "damaged or cut short at byte 2560"),
+    ("fsdd", {"recordings.tar": packed(TWO[1:])}, "no recording to test"),
 ]
 
 
 @pytest.mark.parametrize(("name", "files", "message"), DAMAGED)
 def test_damaged_files(tmp_path, name, files, message):
-    folder = "sentence_classification" if name == "sst2" else name.split("/")[0]
+    folder = {"sst2": "sentence_classification", "strokes/kanji": "stroke3"}.get(
+        name, name.split("/")[0]
+    )
     for file, content in files.items():
         write(tmp_path, f"{folder}/{file}", content)
     with pytest.raises(UserError, match=message):

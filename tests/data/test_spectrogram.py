@@ -72,7 +72,10 @@ def test_wav_files():
         (wav(samples, channels=2), r"x.wav: found 2 channels, expected 1"),
         (wav(samples, width=4), r"x.wav: found 32 bits, expected 16"),
         (wav([]), r"x.wav: empty"),
-        (b"RIFF", r"x.wav: unreadable wav file"),
+        (wav(samples)[:-1], r"x.wav: cut short: found 7 bytes of samples, expected 8"),
+        (wav(samples)[:-2], r"x.wav: cut short: found 6 bytes of samples, expected 8"),
+        (b"RIFF", r"x.wav: unreadable wav file \(damaged\)"),
+        (wav(samples).replace(b"fmt \x10", b"fmt \xff"), r"x.wav: unreadable wav file"),
         (b"not a sound at all", r"x.wav: unreadable wav file"),
     ):
         with pytest.raises(UserError, match=message):

@@ -87,7 +87,7 @@ def test_a_stream_is_a_split_of_chunks(mesh):
 def test_arrays_are_padded_and_shuffled_as_images_are(mesh):
     rng = np.random.default_rng(0)
     ragged = [rng.normal(size=(n, 3)).astype(np.float32) for n in rng.integers(1, 9, 20)]
-    inputs, length = padded("p", ragged, steps_of(0, ragged))
+    inputs, length = padded("p", ragged, steps_of("p", 0, {"train": ragged}))
     assert inputs.shape == (20, max(map(len, ragged)), 3) and length.dtype == np.int32
     for row, size, sequence in zip(inputs, length, ragged, strict=True):
         np.testing.assert_array_equal(row[:size], sequence)
@@ -95,7 +95,8 @@ def test_arrays_are_padded_and_shuffled_as_images_are(mesh):
     cut, kept = padded("p", ragged, 4)
     np.testing.assert_array_equal(cut, inputs[:, :4])
     np.testing.assert_array_equal(kept, np.minimum(length, 4))
-    assert steps_of(4, ragged) == 4 and steps_of(99, ragged[:9], ragged[9:]) == inputs.shape[1]
+    parts = {"train": ragged[:9], "test": ragged[9:]}
+    assert steps_of("p", 4, parts) == 4 and steps_of("p", 99, parts) == inputs.shape[1]
     flag = np.arange(20) % 2 == 0
     split = Arrays("p", {"inputs": inputs, "length": length, "flag": flag})
     options = {"batch_size": 16, "sharding": batch_sharding(mesh)}

@@ -16,6 +16,7 @@ from research.tasks.sequence import (
     SequenceClassification,
     SequenceRegression,
     collapse,
+    least_steps,
 )
 
 RNG = np.random.default_rng(0)
@@ -176,6 +177,21 @@ def test_transcription_is_the_sum_over_all_alignments():
     found = task.summarize({}, kept).metrics
     assert found["error_rate"] == sum(errors) / 7
     assert found["accuracy"] == np.mean([e == 0 for e in errors])
+
+
+def test_the_least_steps_of_a_transcription_are_those_of_its_shortest_path():
+    targets = np.array([[2, 2, 1, 0], [1, 0, 0, 0], [1, 1, 1, 0], [1, 2, 1, 2], [2, 1, 1, 1]])
+    lengths = np.array([3, 1, 3, 4, 2])
+    shortest = [
+        min(
+            steps
+            for steps in range(6)
+            for path in itertools.product(range(3), repeat=steps)
+            if collapse(np.array(path, int)) == list(target[:length])
+        )
+        for target, length in zip(targets, lengths, strict=True)
+    ]
+    assert least_steps(targets, lengths).tolist() == shortest == [4, 1, 5, 4, 2]
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,11 @@ def test_speech_can_be_spelt(make_run):
             "found 'linear' for the task 'forecasting' of data.name='toy/series', expected 'recurr",
         ),
         ("toy/translation", {"model.name": "recurrent"}, "expected 'seq2seq'"),
+        (  # "three" needs a blank between its last letters
+            "toy/tones",
+            {"train.task": "transcription", "data.length": 5},
+            r"data.length: example \d+ of train of data.name='toy/tones' has 5 steps, .* least 6",
+        ),
         ("toy/series", {"data.augment": ("flip",)}, "data.augment: found flip, which is of images"),
         ("toy/series", {"model.padding": "same"}, "model.padding"),
         *(

@@ -1,5 +1,6 @@
 """Spoken digits, to be named or spelt."""
 
+import io
 import re
 import tarfile
 from collections.abc import Mapping
@@ -45,6 +46,12 @@ def fsdd(beside: str, options: Options) -> Dataset:
         parts[part][0].append(read_wav(f"fsdd: {name}", data, RATE))
         parts[part][1].append(int(digit))
         speakers[part].append(speaker)
+    for part, (sounds, _) in parts.items():
+        if not sounds:
+            numbered = "0 to 4" if part == "test" else "from 5 on"
+            raise UserError(
+                f"fsdd: found no recording to {part}, expected some numbered {numbered}"
+            )
     side: dict[str, np.ndarray] = {}
     if beside == "speaker":
         known = sorted({*speakers["train"], *speakers["test"]})
@@ -81,7 +88,7 @@ def digits_heard(
     spelt, letters = padded(name, [vocabulary.encode(word) for word in WORDS], 5)
     spectra = {part: [log_mel(s, RATE) for s in sounds] for part, (sounds, _) in parts.items()}
     spectra, scale = standardised(name, spectra)
-    steps = steps_of(options.length or STEPS, *spectra.values())
+    steps = steps_of(name, options.length or STEPS, spectra)
     splits = {}
     for part, sequences in spectra.items():
         inputs, length = padded(f"{name}, {part}", sequences, steps)
@@ -103,16 +110,20 @@ def _recordings(data_dir: str | None):
     folders = [data_root(data_dir) / "fsdd" / "recordings", data_root(data_dir) / "recordings"]
     found = {}
     for folder in folders:
-        found |= {path.name: path.read_bytes() for path in folder.glob("*.wav")}
+        found |= {path.name: raw.read_bytes(path) for path in folder.glob("*.wav")}
     if not found:
         path = raw.find(data_dir, "fsdd", "recordings.tar")
+        data = raw.read_bytes(path)
         try:
-            with tarfile.open(path) as archive:
+            with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
                 for member in archive:
                     if member.isfile() and member.name.endswith(".wav"):
                         found[member.name.rpartition("/")[2]] = archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except tarfile.TarError as error:
             raise UserError(f"{path}: unreadable archive ({error})") from error
+        # At a damaged header tarfile stops, as at the block of zeros that is the end.
+        if data[archive.offset :][: tarfile.BLOCKSIZE] != bytes(tarfile.BLOCKSIZE):
+            raise UserError(f"{path}: damaged or cut short at byte {archive.offset} of the archive")
     for name in sorted(found):
         if not re.fullmatch(FILE, name):
             raise UserError(f"fsdd: found {name!r}, expected <digit>_<speaker>_<number>.wav")

@@ -6,7 +6,7 @@ import numpy as np
 
 from research.config import UserError
 from research.data import raw
-from research.data.arrays import Arrays, padded, steps_of
+from research.data.arrays import following, padded, steps_of
 from research.data.dataset import Dataset, Options, few
 
 LOWEST, KEYS = 21, 88  # MIDI numbers of a piano's keys
@@ -30,10 +30,14 @@ def jsb_chorales(resolution: str, options: Options) -> Dataset:
     path = raw.find(options.data_dir, "jsb_chorales", f"jsb-chorales-{resolution}.json")
     try:
         held = json.loads(raw.read_text(path))
-        songs = {part: held[key] for part, key in PARTS.items()}
+        songs = {
+            part: [[list(step) for step in song] for song in held[key]]
+            for part, key in PARTS.items()
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path}: expected JSON of train, valid and test, found {error!r}"
+            f"{path}: expected JSON of train, valid and test, each a list of songs, lists of steps "
+            f"that are lists of MIDI numbers; found {error!r}"
         ) from error
     return music(f"jsb_chorales/{resolution}", songs, options)
 
@@ -45,21 +49,13 @@ def music(name: str, songs: dict[str, list[Song]], options: Options) -> Dataset:
     the log-likelihood is of every step, as Boulanger-Lewandowski et al. count it.
     """
     rolls = {part: [_roll(name, song) for song in held] for part, held in songs.items()}
-    steps = steps_of(options.length, *rolls.values())
+    steps = steps_of(name, options.length, rolls)
     splits = {}
     for part, held in rolls.items():
         targets, length = padded(f"{name}, {part}", held, steps)
         splits[part] = following(name, targets, length)
     splits["train"] = few(splits["train"], options.train_size)
     return Dataset(name, **splits, task="polyphony")
-
-
-def following(name: str, targets: np.ndarray, length: np.ndarray) -> Arrays:
-    """Return the split in which each step [N, T, D] is to be told from those before it."""
-    inputs = np.zeros_like(targets)
-    inputs[:, 1:] = targets[:, :-1]
-    inputs[np.arange(targets.shape[1]) >= length[:, None]] = 0
-    return Arrays(name, {"inputs": inputs, "length": length, "targets": targets})
 
 
 def _roll(name: str, song: Song) -> np.ndarray:

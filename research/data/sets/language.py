@@ -74,7 +74,7 @@ def capitals(name: str, texts: dict[str, str], options: Options) -> Dataset:
         for part, text in texts.items()
     }
     vocabulary = Vocabulary.build("char", lines["train"], options.vocabulary_size, lowercase=True)
-    steps = steps_of(options.length, *lines.values())
+    steps = steps_of(name, options.length, lines)
     splits = {}
     for part, held in lines.items():
         inputs, length = padded(name, [vocabulary.encode(line) for line in held], steps)

@@ -56,7 +56,7 @@ def pairs(name: str, parts: dict[str, Pairs], options: Options) -> Dataset:
             part: _encoded(vocabularies[side], f"{name}, {part}", both[side])
             for part, both in parts.items()
         }
-        steps = steps_of(options.length, *encoded.values())
+        steps = steps_of(name, options.length, encoded)
         for part, sequences in encoded.items():
             array, lengths = padded(f"{name}, {part}", sequences, steps)
             array[lengths == steps, -1] = EOS  # of a sentence that was cut, too

@@ -8,9 +8,8 @@ import numpy as np
 
 from research.config import UserError
 from research.data import raw
-from research.data.arrays import classes_of, labelled, padded, steps_of
+from research.data.arrays import check_finite, classes_of, following, labelled, padded, steps_of
 from research.data.dataset import Dataset, Options, divide, few
-from research.data.sets.jsb_chorales import following
 
 STROKES = {"kanji": "short_kanji.npz", "omniglot": "omniglot.npz"}
 DIGITS = tuple("0123456789")
@@ -31,7 +30,7 @@ def strokes(which: str, options: Options) -> Dataset:
     path = raw.find(options.data_dir, "stroke3", STROKES[which])
     parts = {}
     for part, key in {"train": "train", "validation": "valid", "test": "test"}.items():
-        parts[part] = [np.float32(drawing) for drawing in _read_objects(path, key)]
+        parts[part] = _read_objects(path, key)
     return drawings(f"strokes/{which}", parts, options)
 
 
@@ -40,10 +39,23 @@ def drawings(name: str, parts: dict[str, list[np.ndarray]], options: Options) ->
 
     `targets` are the steps, `inputs` those before, none at first. The offsets are divided by their
     deviation in training, one number for both directions.
+
+    Raises:
+        UserError: another shape, NaN or an infinity, or offsets that are all the same.
     """
+    steps = steps_of(name, options.length, parts)
+    for part, held in parts.items():
+        for i, drawing in enumerate(held):
+            if drawing.ndim != 2 or drawing.shape[1] != 3:
+                raise UserError(
+                    f"{name}, {part}: drawing {i} has the shape {drawing.shape}, expected (T, 3): "
+                    "x, y and whether the pen is lifted"
+                )
+            check_finite(f"{name}, {part}: drawing {i}", drawing)
     deviation = float(np.concatenate(parts["train"])[:, :2].std())
+    if not deviation:
+        raise UserError(f"{name}, train: found offsets that are all the same, expected drawings")
     scale = np.float32([deviation, deviation, 1])
-    steps = steps_of(options.length, *parts.values())
     splits = {}
     for part, held in parts.items():
         targets, length = padded(f"{name}, {part}", [drawing / scale for drawing in held], steps)
@@ -94,14 +106,16 @@ class _Arrays(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not an array")
 
 
-def _read_objects(path, key: str) -> np.ndarray:
-    """Return the array of arrays `key` of an .npz file of Python 2."""
+def _read_objects(path, key: str) -> list[np.ndarray]:
+    """Return the float32 arrays that the array `key` of an .npz file of Python 2 holds."""
     try:
         with zipfile.ZipFile(path) as archive:
             file = io.BytesIO(archive.read(f"{key}.npy"))
         version = np.lib.format.read_magic(file)
         read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_0")
         read_header(file)
-        return _Arrays(file, encoding="latin1").load()
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: unreadable {key} ({error})") from error
+        return [np.asarray(each, np.float32) for each in _Arrays(file, encoding="latin1").load()]
+    except Exception as error:  # a damaged pickle may raise any
+        raise UserError(
+            f"{path}: unreadable {key} ({str(error) or type(error).__name__})"
+        ) from error

@@ -56,7 +56,7 @@ def labelled_sentences(
     size = options.vocabulary_size or MOST[kind]
     vocabulary = Vocabulary.build(kind, parts["train"][0], size, lowercase=kind != "char")
     encoded = {part: [vocabulary.encode(t) for t in texts] for part, (texts, _) in parts.items()}
-    steps = steps_of(options.length, *encoded.values())
+    steps = steps_of(name, options.length, encoded)
     splits = {}
     for part, sequences in encoded.items():
         inputs, length = padded(f"{name}, {part}", sequences, steps)

@@ -33,7 +33,13 @@ def ucr(problem: str, options: Options) -> Dataset:
     parts, class_names = {}, ()
     for part in ("train", "test"):
         path = raw.find(options.data_dir, "ucr", f"{problem}_{part.upper()}.ts")
-        series, found, class_names = _read(path)
+        series, found, named = _read(path)
+        class_names = class_names or named
+        if named != class_names:
+            raise UserError(
+                f"{path}: found the classes {' '.join(named)}, expected {' '.join(class_names)}, "
+                "as in training"
+            )
         parts[part] = (series, classes_of(str(path), found, class_names))
     return labelled_series(f"ucr/{problem}", parts, class_names, options)
 
@@ -60,7 +66,7 @@ def labelled_series(
     Standardised by channel over the training file.
     """
     scaled, scale = standardised(name, {part: series for part, (series, _) in parts.items()})
-    steps = steps_of(options.length, *scaled.values())
+    steps = steps_of(name, options.length, scaled)
     splits = {}
     for part, series in scaled.items():
         inputs, length = padded(f"{name}, {part}", series, steps)
@@ -76,6 +82,12 @@ def labelled_series(
 def _beats(path) -> Series:
     rows = raw.read_table(path)
     values = raw.numbers(path, rows)
+    for i, row in enumerate(rows):
+        if values[i, 0] not in range(1, len(BEATS) + 1):
+            raise UserError(
+                f"{path}: found the class {row[0]!r} in row {i} of the data, expected 1 to "
+                f"{len(BEATS)}"
+            )
     return [row[1:, None] for row in values], [int(row[0]) - 1 for row in values]
 
 
@@ -91,13 +103,14 @@ def _read(path) -> tuple[list[np.ndarray], list[str], tuple[str, ...]]:
             data = True
         elif data and line:
             *channels, label = line.split(":")
-            values = [raw.numbers(path, [channel.split(",")])[0] for channel in channels]
-            if len({len(channel) for channel in values}) != 1:
+            fields = [channel.split(",") for channel in channels]
+            where = f"{path}, line {number}"
+            if len({len(channel) for channel in fields}) != 1:
                 raise UserError(
-                    f"{path}, line {number}: found channels of different lengths (or none), "
+                    f"{where}: found channels of different lengths (or none), "
                     "expected one or more of one length, and a class"
                 )
-            series.append(np.stack(values, 1))
+            series.append(raw.numbers(where, fields).T)
             found.append(label.strip())
     if not (class_names and series):
         raise UserError(f"{path}: found no @classLabel or no data, expected a .ts file of classes")
