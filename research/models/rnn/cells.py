@@ -156,14 +156,17 @@ class LSTM(Cell):
 
     def step(self, product, p, x, state):
         h, c = state
-        i, f, g, o = split(x + product("h", h), 4)
+        y = x + product("h", h)
         if self.peepholes:
-            i, f = i + p["peephole_i"] * c, f + p["peephole_f"] * c
-        i, f = nn.sigmoid(i), nn.sigmoid(f)
+            seen = p["peephole_i"] * c, p["peephole_f"] * c, jnp.zeros_like(c), jnp.zeros_like(c)
+            y = y + jnp.concatenate(seen, axis=-1)
+        # One σ of all four, though one goes unused: each by itself, XLA:CPU computes it anew
+        # wherever it is read, four times as long in all.
+        i, f, _, o = split(nn.sigmoid(y), 4)
+        _, _, g, before = split(y, 4)
         c = f * c + i * jnp.tanh(g)
         if self.peepholes:
-            o = o + p["peephole_o"] * c
-        o = nn.sigmoid(o)
+            o = nn.sigmoid(before + p["peephole_o"] * c)
         seen = layer_norm(c, p["cell_scale"], p["cell_bias"]) if self.layer_norm else c
         h = (o * jnp.tanh(seen)).astype(h.dtype)
         return (h, c), {"input_gate": i, "forget_gate": f, "output_gate": o, "cell": c}

@@ -219,6 +219,8 @@ class Direction(nn.Module):
         u = kernel("recurrent_kernel", self.recurrent_init or cell.recurrent_init, self.hidden_size)
         w_bias = learned("input_bias", cell.bias_init, width) if self.use_bias else None
         u_bias = learned("recurrent_bias", zeros, width) if self.use_bias else None
+        if cell.summed and self.use_bias and not (self.layer_norm or self.batch_norm):
+            u_bias, w_bias = u_bias + w_bias, None  # one pass less over the projections
         w_scale = learned("input_scale", ones, width) if self.layer_norm else None
         u_scale = learned("recurrent_scale", ones, width) if self.layer_norm else None
         vectors = {k: learned(k, init, self.hidden_size) for k, init in cell.vectors().items()}
