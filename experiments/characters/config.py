@@ -3,7 +3,7 @@
     python launch.py --experiment=characters
     python launch.py --experiment=characters --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: not measured yet.
+Cost: laptop 10 runs in 61 s on one core; gpu not measured yet.
 Expected: gpu (1.1 million characters) about 2.2 bits per character, the two cells within 0.05;
 laptop (9,000 characters) 3 bits or more: too short a text to learn words from.
 """

@@ -3,7 +3,7 @@
     python launch.py --experiment=handwritten_rows
     python launch.py --experiment=handwritten_rows --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: not measured yet.
+Cost: laptop 10 runs in 29 s on one core; gpu 6 runs in about 24 min on one core.
 Expected: gpu (MNIST, 28 rows) 98.5 % or more, the two cells alike; laptop (scikit-learn's digits, 8
 rows) about 97 %.
 """

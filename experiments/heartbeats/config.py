@@ -3,7 +3,7 @@
     python launch.py --experiment=heartbeats
     python launch.py --experiment=heartbeats --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: gpu 6 runs in 32 s on 2 busy cores; laptop not measured.
+Cost: gpu 6 runs in 32 s on 2 busy cores; laptop 10 runs in 41 s on one core.
 Expected: gpu (500 beats of ECG5000, of five classes, two of which are rare) about 93 %, with a far
 lower balanced accuracy; laptop (made beats) nearly all right.
 """

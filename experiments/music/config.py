@@ -3,7 +3,7 @@
     python launch.py --experiment=music
     python launch.py --experiment=music --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: gpu 6 runs in 7 min 44 s on 2 busy cores; laptop not measured.
+Cost: gpu 6 runs in 7 min 44 s on 2 busy cores; laptop 10 runs in 53 s on one core.
 Expected: gpu (229 chorales by Bach) a negative log-likelihood of about 8.5 a step, as published for
 a GRU, the cells alike; laptop (chords from a table) far lower, for these follow simpler rules.
 """

@@ -3,7 +3,7 @@
     python launch.py --experiment=spoken_digits
     python launch.py --experiment=spoken_digits --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: gpu 6 runs in 9 min 49 s on 2 busy cores; laptop not measured.
+Cost: gpu 6 runs in 9 min 49 s on 2 busy cores; laptop 10 runs in 3 min 21 s on one core.
 Expected: named, laptop (300 made tones) and gpu (3,000 recordings of six speakers) 95 % right or
 more; spelt by CTC, which is not told that there are ten words only, somewhat less.
 """

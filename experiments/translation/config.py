@@ -3,7 +3,7 @@
     python launch.py --experiment=translation
     python launch.py --experiment=translation --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: not measured yet.
+Cost: laptop 5 runs in 43 s on one core; gpu not measured yet.
 Expected: laptop (a thousand pairs of sentences of a grammar) nearly all sentences right; gpu
 (29,000 pairs of Multi30k, ten epochs) about 28 BLEU, as a published network of this kind has.
 
