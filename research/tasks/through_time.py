@@ -47,7 +47,9 @@ def through_time(
     for layer, slope in slopes.items():
         norms = jnp.linalg.norm(slope.astype(jnp.float32), axis=(0, 2))
         found |= {f"state_gradient/{layer}/t={t + 1}": norms[t] for t in places}
-    real = steps_before(batch["length"], steps, batch["mask"])[..., None]
+    # A recursive forecast is taught on the future too, which every sequence has.
+    lengths = batch["length"] + steps - batch["inputs"].shape[1]
+    real = steps_before(lengths, steps, batch["mask"])[..., None]
     count = real.sum() * model.hidden_size
     for name, gate in endpoints.items():
         if name.endswith("_gate"):

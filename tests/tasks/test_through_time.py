@@ -90,6 +90,26 @@ def test_the_share_of_gates_that_are_shut_or_open(lstm):
     assert found["gate_above/layer1_forward/forget_gate"] > 0
 
 
+def test_the_gates_of_a_recursive_forecast_are_those_of_past_and_future():
+    """The shares against the gates themselves, over the 6 + 3 − 1 steps that are taught."""
+    task = SequenceRegression(
+        RecurrentNetwork(num_classes=D, hidden_size=H, readout="steps"), recursive=True
+    )
+    batch = {k: v for k, v in BATCH.items() if k != "target"} | {
+        "length": np.full(B, T, np.int32),
+        "targets": 9 * RNG.normal(size=(B, 3, D)).astype(np.float32),
+    }
+    variables = jax.tree.map(lambda x: 3 * x, task.init(KEY, batch))
+    found = through_time(task, variables, batch, KEY)
+    series = np.concatenate([batch["inputs"], batch["targets"]], axis=1)[:, :-1]
+    _, endpoints = task.model.apply(variables, series, record=True)
+    for gate in ("input_gate", "forget_gate", "output_gate"):
+        every = np.asarray(endpoints[f"layer1_forward/{gate}"])[:3]  # the last sequence is padding
+        assert every.shape == (3, 8, H)
+        share = found[f"gate_above/layer1_forward/{gate}"]
+        assert share == pytest.approx(np.mean(every > 0.9), abs=1e-6) and share > 0
+
+
 def test_every_layer_and_direction_is_told_of():
     model = RecurrentNetwork(
         num_classes=1, cell="min_gru", hidden_size=H, num_layers=2, bidirectional=True
