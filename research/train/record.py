@@ -75,6 +75,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
 def record_attempt(directory: Path, start: int) -> list[dict]:
     """Append to attempts.jsonl that the run (re)starts from `start`; return all attempts."""
     path = directory / "attempts.jsonl"
+    _git()  # the commit of the code that is loaded, whatever is checked out while it runs
     now = datetime.datetime.now(datetime.UTC).isoformat()
     row = {"from": start, "time": now, "code": code_digest()}
     with path.open("a") as file:
