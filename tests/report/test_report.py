@@ -9,12 +9,15 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 from synthetic_workdir import ARMS, LAYERS, write_workdir
 
 from research.config import UserError
 from research.report import print_table, publish, report, table
 from research.report.plots.gradient_norms import _merge_orders
+from research.report.plots.learning_curves import _log_scale
 
 README = "# Norms\n\n<!-- results:laptop begin -->\nold\n<!-- results:laptop end -->\n\nVerdict.\n"
 
@@ -227,6 +230,19 @@ def test_publish_of_a_page_with_a_plot_that_is_not_there_names_it(workdir, tmp_p
     with pytest.raises(UserError, match=r"found 'finale.png'.*did you mean 'final.png'"):
         publish(workdir, tmp_path)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.6, 2.7), (0.01, 0.2), (1e-6, 3.0)])
+def test_ticks_of_a_loss_say_where_they_stand(low, high):
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.plot([low, high])
+    _log_scale(axis)
+    figure.canvas.draw()
+    ticks = [t for t in axis.get_yticks() if low / 2 < t < 2 * high]
+    labels = axis.yaxis.get_major_formatter().format_ticks(ticks)
+    np.testing.assert_allclose([float(text) for text in labels], ticks, rtol=1e-5)
 
 
 def test_importing_the_report_does_not_import_matplotlib():

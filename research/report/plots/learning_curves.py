@@ -18,7 +18,7 @@ from research.report.plots.style import (
 from research.report.runs import Experiment, Run
 from research.report.statistics import mean_interval
 from research.report.summary import chance
-from research.report.wording import is_share, number, with_unit
+from research.report.wording import is_share, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +163,7 @@ def _log_scale(axis: "Axes") -> None:
     axis.set_yscale("log")
     decades = np.log10(max(drawn) / min(drawn))
     axis.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: number(y, 1)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     axis.yaxis.set_minor_formatter(NullFormatter())
 
 
