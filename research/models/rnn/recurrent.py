@@ -16,6 +16,7 @@ from research.models.rnn.parallel import PARALLEL
 from research.models.rnn.scan import Inputs, Pointwise, Weights, in_segments, recurrence
 
 ALL_CELLS = (*CELLS, *PARALLEL)
+LONG = 64  # steps from which a CPU gains by going in segments
 
 
 class Recurrent(nn.Module):
@@ -269,8 +270,11 @@ class Direction(nn.Module):
             mask = None if inputs.mask is None else inputs.mask[..., None]
             y = norm(inputs.x @ w, use_running_average=not train, mask=mask)
             inputs = inputs._replace(x=y)
-        if self.remat:
-            state, outputs = in_segments(run, state, inputs, reverse=self.reverse)
+        # Without a gradient a CPU is faster where the projections of a segment stay in its cache.
+        cached = not train and len(inputs.x) >= LONG and jax.default_backend() == "cpu"
+        if self.remat or cached:
+            options = {"reverse": self.reverse, "remat": self.remat}
+            state, outputs = in_segments(run, state, inputs, **options)
         else:
             state, outputs = run(state, inputs)
         return state, _swap(outputs)

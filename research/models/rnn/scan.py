@@ -141,24 +141,31 @@ def recurrence(
 
 
 def in_segments(
-    run: Callable[[Any, Any], tuple[Any, Any]], state: Any, inputs: Any, *, reverse: bool
+    run: Callable[[Any, Any], tuple[Any, Any]],
+    state: Any,
+    inputs: Any,
+    *,
+    reverse: bool,
+    remat: bool,
 ) -> tuple[Any, Any]:
-    """Equal `run(state, inputs)`, keeping nothing for the gradient but the states between segments.
+    """Equal `run(state, inputs)`, in about √T segments of √T steps, one after another.
 
-    About √T segments of √T steps are run again, one at a time, when the gradient comes to them, so
-    that the memory taken beside inputs and outputs is O(√T) (Chen et al. 2016, "Training deep nets
-    with sublinear memory cost"), for one more forward pass.
+    With `remat` nothing is kept for the gradient but the states between them: segments are run
+    again when the gradient comes to them, so that the memory taken beside inputs and outputs is
+    O(√T) (Chen et al. 2016, "Training deep nets with sublinear memory cost"), for one more forward
+    pass.
 
     Args:
         run: scans inputs [T, …] from a state, whatever T is; returns a state and outputs [T, …].
         state: before the first step.
         inputs: arrays [T, …].
         reverse: whether it scans from the last step to the first.
+        remat: whether to run them again.
     """
     steps = jax.tree.leaves(inputs)[0].shape[0]
     size = math.isqrt(steps)
     whole = steps - steps % size
-    run = jax.checkpoint(run)
+    run = jax.checkpoint(run) if remat else run
 
     def segments(state, inputs):
         inputs = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), inputs)

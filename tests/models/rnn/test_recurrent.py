@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 from research.config import UserError
 from research.distributed.mesh import data_mesh
 from research.models.rnn import Recurrent, check_lengths
+from research.models.rnn import recurrent as module
 from research.transfer import rnn_from_torch, rnn_to_torch
 
 B, T, D, H = 3, 7, 4, 5
@@ -519,3 +520,28 @@ def test_lengths_that_are_traced(name):
         np.testing.assert_allclose(found[:, 1:], new[:, 1:], atol=1e-6)
     with pytest.raises(UserError, match="lengths"):
         apply(np.array([1.0, 1.0, 1.0]), state)
+
+
+@pytest.mark.parametrize("steps", [64, 67])
+def test_long_sequences_go_in_segments_and_nothing_changes(steps, monkeypatch):
+    """On a CPU; outputs, final states and gradients are those of one scan over all steps."""
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, steps, 4)).astype(np.float32)
+    lengths = np.array([steps, 9, 40], np.int32)
+    model = Recurrent("lstm", 5, bidirectional=True)
+    variables = model.init(jax.random.key(0), inputs[:, :4])
+    found = []
+    for long in (64, 1000):
+        monkeypatch.setattr(module, "LONG", long)
+
+        def loss(variables, inputs):
+            outputs, endpoints = model.apply(variables, inputs, lengths)
+            return (outputs**2).sum(), (outputs, endpoints["final_state"])
+
+        jaxpr = str(jax.make_jaxpr(loss)(variables, inputs))
+        found.append(
+            (jaxpr.count("scan["), jax.grad(loss, (0, 1), has_aux=True)(variables, inputs))
+        )
+    (segmented, one), (whole, other) = found
+    assert segmented > whole
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), one, other)
