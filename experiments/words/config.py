@@ -3,7 +3,8 @@
     python launch.py --experiment=words
     python launch.py --experiment=words --scale=gpu --data_dir=$TFDS_DATA_DIR
 
-Cost: laptop 10 runs in 42 s on one core; gpu not measured yet.
+Cost: laptop 10 runs in 42 s on one core; gpu 2 runs of a quarter of an epoch
+in 3 min 43 s on 2 cores.
 Expected: gpu (War and Peace, half a million words, a vocabulary of 10,000) a lower perplexity with
 tied embeddings, at little more than half the parameters; laptop (1,400 words) it only shows that it
 works.
