@@ -19,7 +19,7 @@ class Buckets:
     """To how many steps the batches of a split of sequences are padded.
 
     Attributes:
-        steps: ascending; the last is what all sequences fit in.
+        steps: ascending; the last is what all sequences fit in; () of one bucket: nothing is cut.
         lengths: int[N], the steps of each example: of its inputs or of its targets, if those have a
             length of their own and it is larger.
         names: of the arrays that are cut, [B, T, ...].
@@ -43,10 +43,10 @@ class Buckets:
         """
         if count < 1:
             raise UserError(f"data.buckets: found {count}, expected at least 1")
+        if count == 1:
+            return cls((), np.zeros(0, int), ())
         spec = split.spec
         if "length" not in spec or "start" in spec:
-            if count == 1:
-                return cls((), np.zeros(0, int), ())
             raise UserError(
                 f"data.buckets: found {count} with data.name={split.name!r}, whose examples are "
                 f"{', '.join(spec)}; expected 1, or a set of sequences that each have a length"
@@ -76,7 +76,7 @@ class Buckets:
 
     def fit(self, indices: np.ndarray) -> Cuts:
         """Return what the batch of these examples is cut to."""
-        if len(self.steps) < 2:
+        if not self.steps:
             return ()
         return self.cuts[np.searchsorted(self.steps, self.lengths[indices].max())]
 

@@ -178,7 +178,7 @@ def for_each_length(compile: Callable, batch: dict, buckets: Buckets) -> Callabl
         batch: those of the longest.
         buckets: the others' lengths.
     """
-    if len(buckets.steps) < 2:
+    if not buckets.steps:
         return compile(batch)
 
     def shapes(batch):

@@ -158,8 +158,9 @@ class LSTM(Cell):
         h, c = state
         y = x + product("h", h)
         if self.peepholes:
-            seen = p["peephole_i"] * c, p["peephole_f"] * c, jnp.zeros_like(c), jnp.zeros_like(c)
-            y = y + jnp.concatenate(seen, axis=-1)
+            none = jnp.zeros_like(c)  # g sees no cell, o the new one
+            old = p["peephole_i"] * c, p["peephole_f"] * c, none, none
+            y = y + jnp.concatenate(old, axis=-1)
         # One σ of all four, though one goes unused: each by itself, XLA:CPU computes it anew
         # wherever it is read, four times as long in all.
         i, f, _, o = split(nn.sigmoid(y), 4)
