@@ -5,6 +5,7 @@ python launch.py --experiment=normalization --arms=batch,group --seeds=5 --workd
 python launch.py --config.optimizer.learning_rate=0.05 --config.train.steps=400
 python launch.py --mode=list
 python launch.py --mode=models --model=resnet50
+python launch.py --experiment=parallelism --scale=cluster --mode=plan --topology=v5e:16x16
 """
 
 import os
@@ -15,10 +16,18 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from research.config import UserError, flatten, get_config, nearest, unknown
+from research.config import (
+    REQUEUE,
+    Preempted,
+    UserError,
+    flatten,
+    get_config,
+    nearest,
+    unknown,
+)
 
 MODES = ("train", "evaluate", "predict", "generate", "translate", "report", "publish", "preview")
-MODES += ("list", "models")
+MODES += ("list", "claims", "models", "plan", "export", "inspect")
 
 _EXPERIMENT = flags.DEFINE_string(
     "experiment", "normalization", "Name of an experiment in experiments/, or path to a .py file."
@@ -46,15 +55,54 @@ _TRANSLATE = (
     flags.DEFINE_integer("beams", None, "To translate: of the beam search; 1: greedily."),
     flags.DEFINE_float("alpha", None, "To translate: the power of the length penalty."),
 )
+_INSPECT = (
+    flags.DEFINE_string("what", None, "To inspect: occlusion,saliency,…, or all that fits."),
+    flags.DEFINE_string("endpoint", None, "To inspect: an activation of the model, by its name."),
+    flags.DEFINE_integer(
+        "patch", None, "Of occlusion: its side in pixels; a quarter of the image."
+    ),
+    flags.DEFINE_integer("stride", None, "Of occlusion: from place to place; half the patch."),
+    flags.DEFINE_string("fill", None, "Of occlusion: a grey from 0 to 1, or mean."),
+    flags.DEFINE_integer("examples", None, "To inspect: how many of the test split; 128."),
+)
 _LENGTH = flags.DEFINE_integer("length", None, "The most tokens or steps to generate.")
-TRAINED = ("evaluate", "predict", "generate", "translate")  # what one does with a trained model
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "To plan: a machine that is not here, such as v5e:16x16 or h100:32x8."
+)
+TRAINED = (
+    "evaluate",
+    "predict",
+    "inspect",
+    "generate",
+    "translate",
+    "export",
+)  # what one does with a trained model
+_CLUSTER = (
+    flags.DEFINE_string("coordinator_address", None, "host:port of process 0, of several."),
+    flags.DEFINE_integer("num_processes", None, "How many processes train together."),
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0."),
+    flags.DEFINE_float("cluster_timeout", None, "Seconds until all must be there; 300."),
+    flags.DEFINE_float("heartbeat", None, "Seconds of silence until one counts as gone; 60."),
+)
+_SUBMIT = flags.DEFINE_string("submit", None, "slurm: submit the arms as a job array.")
+_SLURM = flags.DEFINE_string("slurm", None, "Of its tasks: partition=gpu,time=240,…")
 ONLY = (  # flags that some modes alone heed
+    (_SUBMIT, ("train",)),
+    (_SLURM, ("train",)),
+    *((flag, ("train",)) for flag in _CLUSTER),
     (_CHECKPOINT, TRAINED),
     (_IMAGES, ("predict",)),
     *((flag, ("generate",)) for flag in _GENERATE),
     *((flag, ("translate",)) for flag in _TRANSLATE),
     (_LENGTH, ("generate", "translate")),
+    *((flag, ("inspect",)) for flag in _INSPECT),
+    (_TOPOLOGY, ("plan",)),
 )
+_MESH = flags.DEFINE_string(
+    "mesh", None, "Devices of a run, such as data:4,model:2; axes: seed data fsdp model; -1: rest."
+)
+_PARALLEL = flags.DEFINE_string("parallel", None, "How a step is compiled: jit, shard_map, pmap.")
+_PROFILE = flags.DEFINE_string("profile", None, "Steps to trace, such as 10:20.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would run and its cost; run nothing.")
 
 
@@ -72,8 +120,14 @@ def main(argv: list[str]) -> None:
         from research.commands.list import list_experiments
 
         return list_experiments()
+    if _MODE.value == "claims":
+        from research.commands.claims import write_claims
+
+        return write_claims()
 
     overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    shorthands = given(_MESH, _PARALLEL, _PROFILE)
+    overrides |= {f"train.{name}": value for name, value in shorthands.items()}
     if _MODE.value == "models":
         from research.commands.models import show_models
 
@@ -100,9 +154,33 @@ def main(argv: list[str]) -> None:
         seeds=None if _SEEDS.value is None else parse_seeds(_SEEDS.value),
         workdir=_WORKDIR.value,
     )
+    if _SUBMIT.value:
+        from research.commands.submit import submit
+
+        return submit(study, _SUBMIT.value, _SLURM.value or "", sys.argv[1:])
+    if _SLURM.value:
+        raise UserError(
+            f"--slurm: found {_SLURM.value!r} without --submit, expected --submit=slurm"
+        )
+    from research.distributed.mesh import host_devices
     from research.distributed.startup import start
 
-    start(deterministic=any(c.train.deterministic for c in study.configs.values()))
+    processes = 1
+    if _MODE.value == "train" and not _DRY_RUN.value:
+        from research.distributed.cluster import leave, start_cluster
+
+        processes = start_cluster(**given(*_CLUSTER))
+    configs = [*study.sources.values(), *study.configs.values()]
+    devices = host_devices([c.train.mesh for c in configs])
+    if _TOPOLOGY.value is not None:
+        from research.distributed.topology import parse_topology
+
+        devices = parse_topology(_TOPOLOGY.value).host_devices
+    start(
+        deterministic=any(c.train.deterministic for c in configs),
+        devices=-(-devices // processes),
+        processes=processes,
+    )
     if _DRY_RUN.value:
         from research.commands.dry_run import dry_run
 
@@ -111,6 +189,7 @@ def main(argv: list[str]) -> None:
         from research.commands.train import run_study
 
         run_study(study, _DATA_DIR.value, recorded(sys.argv[1:]))
+        leave(0)
     elif _MODE.value == "evaluate":
         from research.commands.evaluate import evaluate_study
 
@@ -123,6 +202,10 @@ def main(argv: list[str]) -> None:
         from research.commands.preview import preview
 
         preview(study, _DATA_DIR.value)
+    elif _MODE.value == "plan":
+        from research.commands.plan import plan
+
+        plan(study, _TOPOLOGY.value, _DATA_DIR.value)
     elif _MODE.value == "publish":
         from research.commands.report import publish_results
 
@@ -139,11 +222,11 @@ def recorded(arguments: list[str]) -> str:
 
 
 def use_trained(overrides: dict) -> None:
-    """Evaluate, or predict, generate or translate with, the model that `--checkpoint` names, whose
-    run says all else; or evaluate, or predict with, the published one that `--config.init_from`
-    names.
+    """Evaluate, inspect, export, or predict, generate or translate with, the model that
+    `--checkpoint` names, whose run says all else; or the published one that `--config.init_from`
+    names, with which nothing is generated or translated.
     """
-    images = _MODE.value in ("evaluate", "predict")
+    images = _MODE.value in ("evaluate", "predict", "inspect", "export")
     named = _CHECKPOINT.value or (images and overrides.get("init_from"))
     for flag, value in (("checkpoint", named), ("images", _IMAGES.value)):
         if not value and (flag == "checkpoint" or _MODE.value == "predict"):
@@ -159,10 +242,18 @@ def use_trained(overrides: dict) -> None:
         from research.commands.translate import translate_lines
 
         translate_lines(*where, **given(*_TRANSLATE, _LENGTH))
+    elif _MODE.value == "inspect":
+        from research.commands.inspect import inspect
+
+        inspect(*where, **given(*_INSPECT))
     elif _MODE.value == "predict":
         from research.commands.predict import predict
 
         predict(_CHECKPOINT.value, _IMAGES.value, _DATA_DIR.value, overrides)
+    elif _MODE.value == "export":
+        from research.commands.export import export
+
+        export(*where)
     else:
         from research.commands.evaluate import evaluate_checkpoint
 
@@ -204,14 +295,22 @@ def run() -> None:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
         _stop(f"launch.py: {error}", 2)
+    except Preempted as notice:
+        _stop(f"launch.py: {notice}", REQUEUE)
     except KeyboardInterrupt:
         _stop("\nlaunch.py: interrupted; launch again to go on from there", 130)
+    except Exception as error:
+        if cluster := sys.modules.get("research.distributed.cluster"):
+            cluster.failed(error)
+        raise
 
 
 def _stop(message: str, status: int) -> None:
     """Say why and end at once, whatever other runs' threads are doing."""
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
+    if cluster := sys.modules.get("research.distributed.cluster"):
+        cluster.leave(status, message.strip().removeprefix("launch.py: "))
     os._exit(status)
 
 

@@ -6,6 +6,9 @@ from ml_collections import ConfigDict
 
 from research.config import UserError, flatten, unknown
 
+KINDS = ("float32", "bfloat16", "float16", "int8", "int4", "binary", "xnor")
+CALIBRATED = ("int8", "int4")  # kinds that have activations of few bits, too
+
 CHOICES = {
     "data.feed": ("auto", "resident", "streaming"),
     "data.tokens": ("auto", "char", "word", "bpe"),
@@ -13,13 +16,18 @@ CHOICES = {
     "optimizer.name": ("sgd", "rmsprop", "adam", "adamw"),
     "optimizer.schedule.name": ("constant", "cosine", "step", "linear", "one_cycle"),
     "optimizer.clip.kind": ("none", "value", "global_norm", "adaptive"),
-    "train.precision": ("float32", "bfloat16", "float64"),
+    "train.precision": ("float32", "bfloat16", "float16", "float64"),
+    "quantize.kind": ("none", *KINDS),
+    "quantize.when": ("after", "during"),
+    "quantize.calibration": ("none", "absmax", "percentile", "mse"),
     "transfer.adapt": ("none", "adabn", "dann", "oracle"),
     "train.head": ("softmax", "sigmoid", "regression"),
     "train.class_weights": ("none", "balanced"),
+    "train.parallel": ("jit", "shard_map", "pmap"),
+    "train.batch_statistics": ("global", "device"),
 }
 
-PROBES = ("gap", "shift", "bleu")  # see research/train/probes.py
+PROBES = ("gap", "shift", "bleu", "footprint")  # see research/train/probes.py
 
 BELOW_ONE = math.nextafter(1, 0)  # an average that never moves is none
 
@@ -39,6 +47,10 @@ RANGES = {
     "data.length": (0, math.inf, True),
     "data.horizon": (1, math.inf, True),
     "data.vocabulary_size": (0, math.inf, True),
+    "distill.temperature": (0, math.inf, False),
+    "distill.weight": (0, 1, True),
+    "distill.hint_weight": (0, math.inf, True),
+    "ensemble.size": (2, math.inf, True),
     "optimizer.learning_rate": (0, math.inf, False),
     "optimizer.momentum": (0, BELOW_ONE, True),
     "optimizer.b1": (0, BELOW_ONE, True),
@@ -50,12 +62,14 @@ RANGES = {
     "optimizer.schedule.warmup": (0, 1, True),
     "optimizer.schedule.factor": (0, 1, False),
     "optimizer.clip.threshold": (0, math.inf, False),
+    "quantize.batches": (1, math.inf, True),
     "transfer.unfreeze_every": (0, math.inf, True),
     "transfer.adversary": (0, math.inf, True),
     "train.steps": (0, math.inf, True),
     "train.epochs": (0, math.inf, True),
     "train.accumulate": (1, math.inf, True),
     "train.ema": (0, BELOW_ONE, True),
+    "train.swa": (0, 1, True),
     "train.label_smoothing": (0, 1, True),
     "train.checkpoint_every": (0, math.inf, True),
     "train.log_every": (1, math.inf, True),
@@ -141,6 +155,22 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             f"{source}: transfer.adapt: found {config.transfer.adapt} without a domain to adapt to,"
             " expected transfer.target_domain, such as 'inverted'"
         )
+    if config.train.swa and config.train.ema:
+        raise UserError(
+            f"{source}: train.swa: found {config.train.swa} with train.ema={config.train.ema}, "
+            "expected one of them to be 0: they are two averages of the weights"
+        )
+    if config.train.swa and config.transfer.freeze:
+        raise UserError(
+            f"{source}: train.swa: found {config.train.swa} with transfer.freeze, expected 0: it "
+            "takes the statistics of batch norm anew, which frozen ones keep"
+        )
+    _check_distillation(config, source)
+    if (config.ensemble.of or config.ensemble.members) and config.train.head != "softmax":
+        raise UserError(
+            f"{source}: train.head: found {config.train.head!r} with an ensemble, expected "
+            "'softmax': its members' probabilities are averaged"
+        )
     for rate in config.transfer.rates:
         match rate:
             case (str(), int() | float() as factor) if 0 < factor < math.inf:
@@ -149,10 +179,89 @@ def validate(config: ConfigDict, source: str = "--config") -> None:
             f"{source}: transfer.rates: found {rate!r}, expected pairs of a pattern and a factor "
             'above 0, such as (("stem*", 0.1), ("head", 10.0))'
         )
-    if config.train.devices == 0 or config.train.devices < -1:
-        raise UserError(f"{source}: train.devices: found {config.train.devices}, expected -1 or >0")
+    _check_quantization(config, source)
+    from research.distributed.mesh import parse_mesh  # imports JAX, which takes a second
+
+    parse_mesh(config.train.mesh)
+    if config.train.profile and not _is_range(config.train.profile):
+        raise UserError(
+            f"{source}: --profile: found {config.train.profile!r}, expected its first and its last "
+            "step, such as 10:20"
+        )
+    if config.train.parallel != "jit" and config.train.diagnostics_every:
+        raise UserError(
+            f"{source}: train.diagnostics_every: found {config.train.diagnostics_every} with "
+            f"--parallel={config.train.parallel}, expected 0, or 'jit', which sees the whole batch"
+        )
     if config.data.batch_size % config.train.accumulate:
         raise UserError(
             f"{source}: train.accumulate: found {config.train.accumulate}, expected a divisor of "
             f"data.batch_size={config.data.batch_size}"
         )
+
+
+def _check_distillation(config: ConfigDict, source: str) -> None:
+    distill = config.distill
+    if distill.hint and not (
+        len(distill.hint) == 2 and all(isinstance(name, str) for name in distill.hint)
+    ):
+        raise UserError(
+            f"{source}: distill.hint: found {distill.hint!r}, expected two endpoints, the "
+            "student's and the teacher's, such as ('stage2/block1/act2', 'stage2/block3/act2')"
+        )
+    if not distill.teacher:
+        if distill.hint:
+            raise UserError(
+                f"{source}: distill.hint: found {distill.hint!r} without a teacher, expected "
+                "distill.teacher, such as 'arm:teacher'"
+            )
+        return
+    for field, found, expected in (
+        ("train.head", config.train.head, "softmax"),
+        ("transfer.adapt", config.transfer.adapt, "none"),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{source}: {field}: found {found!r} with distill.teacher={distill.teacher!r}, "
+                f"expected {expected!r}"
+            )
+
+
+def _check_quantization(config: ConfigDict, source: str) -> None:
+    kind, when = config.quantize.kind, config.quantize.when
+    if kind == "none":
+        return
+    if not config.init_from and (when == "after" or kind in CALIBRATED):
+        raise UserError(
+            f"{source}: quantize.kind: found {kind} {when} training without init_from, expected "
+            "the network to start from: weights, the directory of a run, or 'arm:float'"
+        )
+    if when == "during" and kind in ("float32", "bfloat16", "float16"):
+        raise UserError(
+            f"{source}: quantize.when: found during with quantize.kind={kind}, expected after, or "
+            f"train.precision={kind}, which trains so"
+        )
+    for field, found, expected in (
+        ("transfer.adapt", config.transfer.adapt, "none"),
+        ("distill.teacher", config.distill.teacher, ""),
+    ):
+        if found != expected:
+            raise UserError(
+                f"{source}: {field}: found {found!r} with quantize.kind={kind}, expected "
+                f"{expected!r}"
+            )
+
+
+def is_calibrated(config: ConfigDict) -> bool:
+    """Whether activations are quantised, over ranges that are found on training batches."""
+    return config.quantize.kind in CALIBRATED and config.quantize.calibration != "none"
+
+
+def is_post_training(config: ConfigDict) -> bool:
+    """Whether a run takes no step: it quantises what it starts from."""
+    return config.quantize.kind != "none" and config.quantize.when == "after"
+
+
+def _is_range(text: str) -> bool:
+    first, _, last = text.partition(":")
+    return first.isdigit() and last.isdigit() and 0 < int(first) <= int(last)

@@ -7,9 +7,15 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+REQUEUE = 75  # EX_TEMPFAIL: the exit status that asks a scheduler for another try
+
 
 class UserError(Exception):
     """Something the user can mend; `launch.py` prints its one message and exits with status 2."""
+
+
+class Preempted(Exception):
+    """The scheduler takes the machine away; what ran is checkpointed. The status is `REQUEUE`."""
 
 
 def nearest(found: Any, known: Iterable[Any]) -> str:
@@ -142,6 +148,33 @@ def get_config() -> ConfigDict:
                 "adapt": "none",
                 "adversary": 1.0,  # dann: the largest weight of the reversed gradient
             },
+            "distill": {
+                "teacher": "",  # as init_from names it: "arm:teacher", a run's directory, weights
+                "model": "",  # the teacher's, where that is a file of weights
+                "temperature": 4.0,  # by which both divide their logits
+                "weight": 0.9,  # of the soft targets; the labels have the rest
+                # Endpoints, of the student and of the teacher; what a linear layer makes of the
+                # first is to be like the second.
+                "hint": (),
+                "hint_weight": 1.0,
+            },
+            # Train nothing, but judge finished runs by their mean probabilities.
+            "ensemble": {
+                "of": "",  # "arm:single": the seeds of that arm,
+                "size": 5,  # so many at a time
+                "members": (),  # or the directories of these runs
+            },
+            # See research/compression/quantization.py.
+            "quantize": {
+                # Of the weights: none | float32 | bfloat16 | float16 | int8 | int4 | binary | xnor
+                "kind": "none",
+                "when": "after",  # after: `init_from`, without a step | during: training
+                # How the ranges are found over which int8 and int4 have activations of eight bits,
+                # on training batches as those of evaluation: absmax | percentile | mse; none: as
+                # they are.
+                "calibration": "absmax",
+                "batches": 2,
+            },
             "optimizer": {
                 "name": "sgd",  # sgd | rmsprop | adam | adamw
                 "learning_rate": 0.1,
@@ -165,9 +198,10 @@ def get_config() -> ConfigDict:
             "train": {
                 "steps": 0,
                 "epochs": 0.0,  # instead of steps
-                "precision": "float32",  # float32 | bfloat16 (compute only) | float64
+                "precision": "float32",  # float32 | bfloat16 or float16 (compute only) | float64
                 "accumulate": 1,  # micro-batches per step
                 "ema": 0.0,  # decay of the averaged weights that are evaluated; 0: off
+                "swa": 0.0,  # or all weights alike, over this last share of the steps; 0: off
                 "head": "softmax",  # softmax | sigmoid (each class against the rest) | regression
                 # Of sequences: what is to be done with them, auto being what the set is for.
                 "task": "auto",
@@ -184,9 +218,13 @@ def get_config() -> ConfigDict:
                 "checkpoint_every": 0,  # a multiple of eval_every; 0: at every evaluation
                 "keep": 2,  # last checkpoints kept, beside the best
                 "patience": 0,  # evaluations without improvement before stopping; 0: off
-                "probes": (),  # of the best checkpoint, at the end: gap | shift | bleu
+                "probes": (),  # of the best checkpoint, at the end: gap | shift | bleu | footprint
                 "diagnostics_every": 0,  # norms and dead units by layer, gradient by time; 0: off
-                "devices": 1,  # accelerators that share one run's batch; -1: all of them
+                "mesh": "",  # of devices, such as "data:4,model:2"; "": a run on each of them
+                "parallel": "jit",  # jit | shard_map | pmap: how the step is compiled for it
+                "batch_statistics": "global",  # of batch norm: global | device, of its own rows
+                "replicate": (),  # patterns of large parameters that a mesh may leave whole
+                "profile": "",  # steps to trace, such as "10:20"
                 "deterministic": False,  # GPU: deterministic kernels, no autotuning
                 "tensorboard": True,
                 "wandb": False,

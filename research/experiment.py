@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from research.checks import validate
 from research.config import LENGTHS, UserError, flatten, override, plain, unknown
 from research.models import ALL_MODELS, create_model, switches_of
-from research.study import METRICS, Study, resolved, source_of
+from research.study import METRICS, Study, resolved, sources_of
 from research.train.tasks import model_switches
 
 HERE = Path(__file__).resolve().parent.parent / "experiments"
@@ -162,6 +162,7 @@ def resolve(
         sources=sources,
     )
     study.generations()
+    _check_ensembles(study)
     _check_distinct(study)
     _check_factors(study)
     for run in study.tuning_runs():
@@ -211,7 +212,7 @@ def _ask(module: ModuleType, scale: str) -> tuple[ConfigDict, dict[str, dict[str
                 "_ . + = -, other than 'report'"
             )
         for field in changes:
-            if field.startswith("experiment.") or field == "train.devices":
+            if field.startswith("experiment."):
                 raise UserError(
                     f"{module.__file__}: arm {arm}: found {field}, which is one for all arms; "
                     "set it in get_config"
@@ -232,19 +233,20 @@ def _select(patterns: Iterable[str], arms: Mapping[str, Any]) -> list[str]:
 def _sources(
     config: ConfigDict, configs: Mapping[str, ConfigDict], arms: Mapping[str, Any]
 ) -> dict[str, ConfigDict]:
-    """Return the configs of the arms that others start from, and that were not asked for."""
+    """Return the configs of the arms that others start from or are taught by, and that were not
+    asked for."""
     sources: dict[str, ConfigDict] = {}
     waiting = list(configs.items())
     while waiting:
         arm, arm_config = waiting.pop()
-        source = source_of(arm_config)
-        if not source or source in configs or source in sources:
-            continue
-        if source not in arms:
-            raise unknown(f"arm {arm}: init_from: arm", source, arms)
-        sources[source] = _change(config, arms[source], f"arm {source}")
-        validate(sources[source], f"arm {source}")
-        waiting.append((source, sources[source]))
+        for field, source in sources_of(arm_config).items():
+            if source in configs or source in sources:
+                continue
+            if source not in arms:
+                raise unknown(f"arm {arm}: {field}: arm", source, arms)
+            sources[source] = _change(config, arms[source], f"arm {source}")
+            validate(sources[source], f"arm {source}")
+            waiting.append((source, sources[source]))
     return sources
 
 
@@ -259,7 +261,7 @@ def _check_settings(config: ConfigDict, arms: Mapping[str, Any]) -> None:
         for field in fields:
             if field not in flatten(config):
                 raise unknown(name, field, flatten(config))
-            if field.startswith("experiment.") or field == "train.devices":
+            if field.startswith("experiment."):
                 raise UserError(f"{name}: found {field}, which is one for all arms")
         if len({*fields}) < len(fields):
             raise UserError(f"{name}: found {', '.join(fields)}, expected each field once")
@@ -294,6 +296,26 @@ def _leave_untuned(tune: ConfigDict, fixed: Iterable[str]) -> None:
         points = (point if isinstance(point, tuple) else (point,) for point in tune.grid)
         tune.grid = tuple(dict.fromkeys(tuple(p[i] for i in kept) for p in points)) if kept else ()
         tune.fields = tuple(tune.fields[i] for i in kept)
+
+
+def _check_ensembles(study: Study) -> None:
+    """Check that there are seeds for an ensemble, and that no ensemble is what it is compared with
+    or made of."""
+    configs = study.sources | study.configs
+    for arm, config in study.configs.items():
+        if not config.ensemble.of:
+            continue
+        if len(study.seeds) < config.ensemble.size:
+            raise UserError(
+                f"arm {arm}: ensemble.size: found {config.ensemble.size} with {len(study.seeds)} "
+                "seeds, expected at most as many; more --seeds, or other --arms"
+            )
+        for role, other in (
+            ("experiment.baseline", study.settings.baseline),
+            ("ensemble.of: arm", sources_of(config)["ensemble.of"]),
+        ):
+            if other in configs and configs[other].ensemble.of:
+                raise UserError(f"{role}: found {other}, an ensemble, expected an arm that trains")
 
 
 def _check_distinct(study: Study) -> None:

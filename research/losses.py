@@ -29,6 +29,28 @@ def softmax_cross_entropy(
     return optax.softmax_cross_entropy(logits, targets)
 
 
+def distillation_divergence(logits: jax.Array, teacher: jax.Array, temperature: float) -> jax.Array:
+    """Return T²·KL(p ‖ q) of each example, in nats, both softened by the temperature T.
+
+    p = softmax(teacher / T), q = softmax(logits / T). Its gradient is that of the cross-entropy
+    with soft targets; as those shrink like 1/T², T² keeps their share beside the labels'.
+
+    Args:
+        logits: float[N, K], the student's.
+        teacher: float[N, K].
+        temperature: T > 0.
+
+    Returns:
+        float[N].
+
+    References:
+        G. Hinton, O. Vinyals, J. Dean, Distilling the Knowledge in a Neural Network, 2015, §2.
+    """
+    log_q = jax.nn.log_softmax(logits / temperature)
+    log_p = jax.nn.log_softmax(teacher.astype(logits.dtype) / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
 def sigmoid_cross_entropy(
     logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0
 ) -> jax.Array:

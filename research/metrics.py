@@ -14,7 +14,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import rankdata
 
 from research.config import unknown
 
@@ -254,6 +253,8 @@ def roc_auc(scores: np.ndarray, positives: np.ndarray) -> np.ndarray:
     if not positives.size:
         return np.full(positives.shape[1:], np.nan)
     # SciPy ranks single precision in single precision, which is short of half a million places.
+    from scipy.stats import rankdata  # a second to import
+
     ranks = rankdata(np.asarray(scores, np.float64), axis=0)
     count = positives.sum(0, dtype=np.float64)
     above = np.sum(ranks, axis=0, where=positives) - count * (count + 1) / 2

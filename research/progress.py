@@ -1,11 +1,13 @@
 """Live progress of runs side by side: bars on a terminal, plain lines elsewhere."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, track
 
 SPLITS = ("test", "validation")  # a result shows the first of them that there is
 QUIET = 10.0  # seconds between plain lines, but for the end of a run
@@ -124,3 +126,44 @@ class Watcher:
             return ""
         seconds = (now - self._began) / done * (self._runs - done)
         return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
+
+
+@contextlib.contextmanager
+def elapsed(console: Console, what: str) -> Iterator[Callable[[], float]]:
+    """Show for how long `what` has been going on; yields what tells the seconds."""
+    began, over = time.monotonic(), threading.Event()
+
+    def seconds() -> float:
+        return time.monotonic() - began
+
+    def tick(show: Callable[[str], Any], every: float) -> None:
+        while not over.wait(every):
+            show(f"{what}: {seconds():.0f} s")
+
+    with contextlib.ExitStack() as stack:
+        if console.is_terminal:
+            status = stack.enter_context(console.status(what))
+            teller = threading.Thread(target=tick, args=(status.update, 1.0), daemon=True)
+        else:
+            console.print(what)
+            teller = threading.Thread(target=tick, args=(console.print, 2 * QUIET), daemon=True)
+        teller.start()
+        try:
+            yield seconds
+        finally:
+            over.set()
+            teller.join()
+
+
+def each(console: Console, what: str, items: Iterable[Any]) -> Iterator[Any]:
+    """Yield `items`, and show how many of them are done: a bar on a terminal, else plain lines."""
+    items = list(items)
+    if console.is_terminal:
+        yield from track(items, description=what, console=console, transient=True)
+        return
+    said = time.monotonic()
+    for done, item in enumerate(items):
+        if time.monotonic() - said > QUIET:
+            said = time.monotonic()
+            print(f"{what}: {done}/{len(items)}", file=console.file, flush=True)
+        yield item

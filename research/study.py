@@ -35,7 +35,23 @@ METRICS = {
     "train_set/loss": "min",
     "gap": "min",
     "shift_consistency": "max",
+    # See research/train/history.py.
+    **dict.fromkeys(("gradient_first", "gradient_flow", "gradient_reach"), None),
+    "gradient_spread": "min",
+    # See `footprint` in research/train/probes.py.
+    **{f"size/{name}": "min" for name in ("disk_kb", "share", "parameters_kb")},
+    "latency_ms": "min",
+    "snr_db": "max",
+    # See research/train/utilization.py.
+    **{f"utilization/{name}": "max" for name in ("gflops", "mfu")},
+    **{f"utilization/{name}": "min" for name in ("step_ms", "input_wait", "communication")},
+    **{f"utilization/{name}": "min" for name in ("state_mb", "communication_mb", "peak_mb")},
+    **{f"utilization/{name}": "min" for name in ("temporary_mb", "padding")},
 }
+
+
+# Fields that can name an arm whose runs come first.
+SOURCES = ("init_from", "distill.teacher", "ensemble.of")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +66,8 @@ class Study:
         changes: arm → what it changes.
         seeds: in order.
         workdir: where its runs are recorded.
-        sources: arm → config of those from which others start, and which are not reported.
+        sources: arm → config of those from which others start, or which teach them, and which are
+            not reported.
     """
 
     name: str
@@ -74,16 +91,42 @@ class Study:
             Run(self.name, self.scale, arm, seed, self._from(config, seed), self._place(arm, seed))
             for seed in self.seeds
             for arm, config in configs.items()
+            if seed in self.groups(config)
         ]
+
+    def groups(self, config: ConfigDict) -> dict[int, tuple[int, ...]]:
+        """Return the seeds of an arm's runs, and those of the study that each stands for: itself,
+        or, of an ensemble, those of its members.
+
+        Example:
+            >>> study.groups(ensemble_of_two)  # doctest: +SKIP
+            {0: (0, 1), 2: (2, 3), 4: (4, 5)}
+        """
+        size = config.ensemble.size if config.ensemble.of else 1
+        starts = range(0, len(self.seeds) - size + 1, size)
+        return {self.seeds[i]: self.seeds[i : i + size] for i in starts}
+
+    def ensembles(self) -> dict[str, dict[str, list[int]]]:
+        """Return, of the arms that are ensembles, the seeds of each run's members by its own."""
+        return {
+            arm: {str(seed): list(members) for seed, members in self.groups(config).items()}
+            for arm, config in self.configs.items()
+            if config.ensemble.of
+        }
 
     def _place(self, arm: str, seed: int) -> Path:
         return self.workdir / arm / f"seed_{seed}"
 
     def _from(self, config: ConfigDict, seed: int) -> ConfigDict:
-        """Return `config` with the source arm's run of that seed for the source arm itself."""
-        if not (arm := source_of(config)):
-            return config
-        return override(config, {"init_from": str(self._place(arm, seed))}, "init_from")
+        """Return `config` with the source arms' runs of that seed for the source arms."""
+        sources = sources_of(config)
+        members = sources.pop("ensemble.of", None)
+        runs = {field: str(self._place(arm, seed)) for field, arm in sources.items()}
+        if members:
+            seeds = self.groups(config)[seed]
+            runs["ensemble.members"] = tuple(str(self._place(members, each)) for each in seeds)
+            runs["ensemble.of"] = ""
+        return override(config, runs, "arm")
 
     def generations(self) -> list["Study"]:
         """Return the study in the order in which it can be trained: each part's arms start from
@@ -94,18 +137,24 @@ class Study:
         """
         left, parts = self.sources | self.configs, []
         while left:
-            ready = {arm: c for arm, c in left.items() if source_of(c) not in left}
+            ready = {
+                a: c for a, c in left.items() if left.keys().isdisjoint(sources_of(c).values())
+            }
             if not ready:
                 raise UserError(
-                    f"init_from: arms {', '.join(left)} start from one another, expected one that "
-                    "starts by itself"
+                    f"{' or '.join(SOURCES)}: arms {', '.join(left)} start from one another, "
+                    "expected one that starts by itself"
                 )
             parts.append(dataclasses.replace(self, configs=ready, sources={}))
             left = {arm: config for arm, config in left.items() if arm not in ready}
         return parts
 
     def points(self, arm: str) -> list[dict[str, Any]]:
-        """Return the points of the grid that `arm` is tuned over, but for fields that it sets."""
+        """Return the points of the grid that `arm` is tuned over, but for fields that it sets; an
+        ensemble has nothing to tune.
+        """
+        if {"ensemble.of", "ensemble.members"} & self.changes[arm].keys():
+            return []
         points = [
             {field: value for field, value in point.items() if field not in self.changes[arm]}
             for point in tuning_grid(self.settings)
@@ -174,9 +223,11 @@ class Study:
         }
 
 
-def source_of(config: ConfigDict) -> str:
-    """Return the arm that `init_from="arm:…"` names, an empty string where it names none."""
-    return config.init_from.removeprefix("arm:") if config.init_from.startswith("arm:") else ""
+def sources_of(config: ConfigDict) -> dict[str, str]:
+    """Return the arms that fields of `config` name as "arm:…", which are trained first."""
+    flat = flatten(config)
+    named = {field: flat[field] for field in SOURCES if flat[field].startswith("arm:")}
+    return {field: value.removeprefix("arm:") for field, value in named.items()}
 
 
 def resolved(config: ConfigDict) -> ConfigDict:

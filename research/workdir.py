@@ -4,7 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from research.config import UserError, flatten, plain
 from research.data.sources import Dataset
 from research.files import read_json, write_json
 from research.study import METRICS, Study, tuning_grid
-from research.train.record import Run, code_digest
+from research.train.record import LATER, Run, code_digest
 
 # Fields that do not change a run's numbers, and may differ between launches into one workdir.
 FREE = (
@@ -26,9 +26,15 @@ FREE = (
     "experiment.panels",
     "experiment.tune",
     "data.feed",
+    "distill.teacher",  # as init_from; `teacher_sha256` says
     "data.workers",
+    "ensemble.members",
     "init_from",  # a file may move; `weights_sha256` says whether it is the same
     "train.keep",
+    "train.mesh",  # recorded in result.json
+    "train.parallel",
+    "train.profile",
+    "train.replicate",
     "train.tensorboard",
     "train.wandb",
 )
@@ -46,7 +52,8 @@ def check(study: Study, runs: list[Run], dataset_of: Callable[[ConfigDict], Data
         if not path.exists():
             continue
         before, now = flatten(read_json(path)), flatten(run.settings(dataset_of(run.config)))
-        for field in sorted({*before, *now}):
+        later = {f"dataset.{fact}" for fact in LATER} - {*before}
+        for field in sorted({*before, *now} - later):
             if not field.startswith(FREE) and before.get(field) != now.get(field):
                 raise UserError(
                     f"--workdir: {run.directory} holds a run with {field}={before.get(field)}, "
@@ -83,12 +90,30 @@ def check_owner(study: Study) -> None:
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Hold the workdir against a second launch, for as long as this process lives.
+def locked(workdir: Path, arms: Iterable[str] = ("",)) -> Iterator[None]:
+    """Hold `arms` of the workdir against a second launch, for as long as this process lives.
+
+    Launches on different arms, such as the tasks of a job array, share a workdir.
 
     Raises:
-        UserError: another launch is live in it, or it cannot be written.
+        UserError: another launch is live on one of them, or it cannot be written.
     """
+    with contextlib.ExitStack() as stack:
+        for arm in arms:
+            stack.enter_context(_locked(workdir / arm))
+        yield
+
+
+@contextlib.contextmanager
+def turn(workdir: Path) -> Iterator[None]:
+    """Wait for this launch's turn to write what all launches in the workdir share."""
+    with (workdir / ".lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a+")
@@ -140,7 +165,7 @@ def read(workdir: Path) -> dict[str, Any] | None:
 def describe(study: Study, dataset: Dataset, command: str) -> None:
     """Write experiment.json: the study, joined with what earlier launches ran here."""
     before = {"arms": [], "arms_changes": {}, "factors": {}, "seeds": [], "command": ""}
-    before["sources"] = []
+    before |= {"sources": [], "groups": {}}
     before |= read(study.workdir) or {}
     settings = study.settings
     classes = dataset.num_classes
@@ -158,6 +183,8 @@ def describe(study: Study, dataset: Dataset, command: str) -> None:
             "baseline": settings.baseline,
             "arms": list(dict.fromkeys([*before["arms"], *study.configs])),
             "sources": list(dict.fromkeys([*before["sources"], *study.sources])),
+            "groups": before["groups"]
+            | {arm: before["groups"].get(arm, {}) | g for arm, g in study.ensembles().items()},
             "arms_changes": before["arms_changes"] | plain(study.changes),
             "seeds": sorted({*before["seeds"], *study.seeds}),
             "factors": {

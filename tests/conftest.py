@@ -1,11 +1,17 @@
 """Every test runs on 8 host devices of a CPU, and shares compiled programs and prepared data."""
 
+import importlib.metadata
+import importlib.util
 import os
 import tempfile
 
 _shared = tempfile.TemporaryDirectory(prefix="ablate-tests-")
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+if importlib.metadata.version("jax").startswith("0.10."):  # later ones have the new emitters alone
+    # The old ones take half as long, and compiling is most of what tests do.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+os.environ["PJRT_NPROC"] = "32"  # see `research.distributed.startup`
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{_shared.name}/xla")
 # Every program: those of single operations are compiled again in every file, see `forgotten`.
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -19,7 +25,8 @@ import pytest  # noqa: E402
 
 from research.config import get_config, override  # noqa: E402
 from research.data.sources import load_dataset  # noqa: E402
-from research.distributed.mesh import data_mesh  # noqa: E402
+from research.distributed.mesh import make_mesh  # noqa: E402
+from research.distributed.topology import parse_topology  # noqa: E402
 from research.train import program  # noqa: E402
 from research.train.loop import train  # noqa: E402
 from research.train.record import Run  # noqa: E402
@@ -33,6 +40,18 @@ TINY = {
     "train.eval_every": 2,
     "train.tensorboard": False,
 }
+
+WIDTH = '''"""Does the width of a network matter?"""
+from research.config import get_config as defaults, override
+
+scales = ("laptop",)
+
+def get_config(scale):
+    return override(defaults(), {changes!r}, "width.py")
+
+def arms(scale):
+    return {arms!r}
+'''
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +72,29 @@ def digits():
 @pytest.fixture(scope="session")
 def mesh():
     """A mesh of one device."""
-    return data_mesh(jax.devices()[:1])
+    return make_mesh(jax.devices()[:1])
+
+
+@pytest.fixture(scope="session")
+def tpus():
+    """Four chips that are not here, to compile for."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("needs libtpu, the compiler of TPUs: pip install 'ablate[plan]'")
+    return parse_topology("v5e:2x2").devices()
+
+
+@pytest.fixture(scope="session")
+def width():
+    """Write an experiment into `folder`, for launches from a shell; return its path."""
+    changes = {"model.name": "mlp", "train.tensorboard": False}
+    changes |= {"experiment.baseline": "narrow", "experiment.seeds": 1}
+
+    def write(folder, more, **others):
+        arms = {"narrow": {"model.hidden": (4,)}} | others
+        (folder / "width.py").write_text(WIDTH.format(changes=changes | more, arms=arms))
+        return folder / "width.py"
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -95,9 +95,10 @@ def test_ranges_are_checked(field):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"train.devices": 0}, ["train.devices"]),
+        ({"train.mesh": "data:0"}, ["--mesh", "data:0"]),
         ({"data.imbalance": 0.1, "data.train_size": 50}, ["data.train_size", "data.imbalance=0.1"]),
-        ({"train.devices": -2}, ["train.devices"]),
+        ({"train.mesh": "data:2,data:4"}, ["--mesh", "twice"]),
+        ({"train.parallel": "pmapp"}, ["train.parallel", "'pmap'"]),
         ({"train.accumulate": 3}, ["train.accumulate", "divisor", 128]),
         ({"optimizer.schedule.boundaries": (0.5, 1.5)}, ["optimizer.schedule.boundaries", 1.5]),
         ({"optimizer.schedule.boundaries": ("half",)}, ["optimizer.schedule.boundaries", "half"]),

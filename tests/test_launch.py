@@ -74,6 +74,8 @@ def assert_refused(done, cwd, *words):
         (["--config.optimizer.learning_rate=-1"], ["optimizer.learning_rate", "-1"]),
         (["--config.data.batch_size=5000"], ["data.batch_size", "5000", "1257"]),
         (["--config.data.name=digts"], ["data.name", "digts"]),
+        (["--mesh=model:7"], ["--mesh", "model:7", "divides no kernel"]),
+        (["--mesh=data:4", "--config.data.batch_size=6"], ["data.batch_size", "6", "nearest: 8"]),
     ],
     ids=str,
 )  # fmt: skip
@@ -85,6 +87,9 @@ def test_bad_input(tmp_path, flags, words):
 FLAGS = ("experiment", "scale", "arms", "seeds", "workdir", "data_dir", "mode", "dry_run")
 FLAGS += ("model", "checkpoint", "images", "prompt", "temperature", "top_k", "top_p")
 FLAGS += ("text", "input", "beams", "alpha", "length")
+FLAGS += ("what", "endpoint", "patch", "stride", "fill", "examples")
+FLAGS += ("coordinator_address", "num_processes", "process_id", "cluster_timeout", "heartbeat")
+FLAGS += ("submit", "slurm")
 MANY = (
     f"FLAGS = {FLAGS}"
     + """
@@ -118,7 +123,8 @@ REFUSED = {
     "--config.train.steps=5 --config.train.epochs=1": ["train.steps", "train.epochs"],
     "--config.model=3": ["model"],
     "--config.optimizer.clip=value": ["optimizer.clip"],
-    "--config.train.devices=7": ["train.devices", "7"],
+    "--mesh=data:4,modle:2": ["--mesh", "'modle'", "'model'"],
+    "--parallel=shardmap": ["train.parallel", "'shard_map'"],
     "--mode=models --model=resnt20": ["model.name", "'resnet20'"],
     "--model=resnet20": ["--model", "--mode=models", "--config.model.name"],
     "--mode=report": ["--workdir", "no runs"],
@@ -131,6 +137,12 @@ REFUSED = {
     "--mode=predict --checkpoint=nowhere": ["--images", "--mode=predict"],
     "--mode=predict --checkpoint=nowhere --images=no.png": ["--images", "no.png"],
     "--mode=predict --checkpoint=nowhere --images=launch.py": ["--images"],
+    "--mode=inspect --what=all": ["--checkpoint", "--mode=inspect"],
+    "--mode=inspect --checkpoint=nowhere": ["--what", "found none", "occlusion"],
+    "--mode=inspect --checkpoint=nowhere --what=oclusion": ["'oclusion'", "'occlusion'"],
+    "--mode=inspect --checkpoint=nowhere --what=all --examples=0": ["--examples", "0"],
+    "--what=occlusion": ["--what", "--mode=train", "--mode=inspect"],
+    "--mode=evaluate --patch=3": ["--patch", "--mode=inspect"],
     "--mode=generate": ["--checkpoint", "found none", "--mode=generate"],
     "--mode=translate --config.init_from=x": ["--checkpoint", "found none", "--mode=translate"],
     "--mode=generate --checkpoint=nowhere": ["--checkpoint", "no such folder", "nowhere"],
@@ -140,6 +152,11 @@ REFUSED = {
     "--mode=generate --checkpoint=nowhere --beams=2": ["--beams", "--mode=translate"],
     "--length=5": ["--length", "--mode=train", "--mode=generate or translate"],
     "--config.train.probes=('bleu',)": ["train.probes", "'bleu'", "digits", "multi30k/de-en"],
+    "--num_processes=2 --process_id=0": ["--coordinator_address", "none", "--num_processes=2"],
+    "--coordinator_address=a --num_processes=2 --process_id=0": ["'a'", "host:port"],
+    "--mode=report --heartbeat=3": ["--heartbeat", "--mode=report", "--mode=train"],
+    "--submit=slrum": ["--submit", "'slrum'", "'slurm'"],
+    "--slurm=partition=gpu": ["--slurm", "--submit=slurm"],
     "--workdir=/dev/null/runs --config.train.steps=1": ["--workdir", "/dev/null/runs"],
 }
 

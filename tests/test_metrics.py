@@ -263,10 +263,10 @@ def test_sums_add_over_devices():
     """Compiled for a batch that is split over eight devices."""
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from research.distributed.mesh import data_mesh
+    from research.distributed.mesh import make_mesh
 
     labels, scores = CASES["random"]
-    sharding = NamedSharding(data_mesh(jax.devices()[:8]), PartitionSpec("data"))
+    sharding = NamedSharding(make_mesh(jax.devices()[:8]), PartitionSpec("data"))
     y, s = jax.device_put((labels, scores), sharding)
 
     def sums(y, s):

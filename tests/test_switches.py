@@ -97,6 +97,7 @@ TRAINING = {
     "train.precision": ({}, "bfloat16"),
     "train.accumulate": ({}, 2),
     "train.ema": ({}, 0.9),
+    "train.swa": ({}, 1.0),
     "train.label_smoothing": ({}, 0.1),
     "train.head": ({}, "sigmoid"),
     "train.class_weights": ({}, "balanced"),
@@ -113,7 +114,11 @@ ELSEWHERE = {
     "train.checkpoint_every": "train/test_loop.py: checkpoints can be rarer than evaluations",
     "train.diagnostics_every": "train/test_loop.py: diagnostics; it changes no number",
     "train.probes": "train/test_probes.py, commands/test_translate.py; they change no number",
-    "train.devices": "train/test_step.py: eight devices equal one",
+    "train.mesh": "distributed/test_parallel.py: layouts; it changes no number",
+    "train.parallel": "distributed/test_parallel.py: layouts; it changes no number",
+    "train.batch_statistics": "distributed/test_parallel.py: statistics of each device",
+    "train.profile": "train/test_utilization.py: a trace; it changes no number",
+    "train.replicate": "distributed/test_sharding.py: what may stay whole",
     "train.tensorboard": "train/test_writers.py: events; it changes no number",
     "train.wandb": "train/test_writers.py: offline; it changes no number",
     "train.deterministic": "a GPU's: test_deterministic_sets_the_flags_of_xla",
@@ -131,7 +136,20 @@ ELSEWHERE = {
     "train.beams": "commands/test_translate.py: by the command and by the probe",
     "train.alpha": "commands/test_translate.py: by the command and by the probe",
     "train.recursive": "tasks/test_sequence.py: recursive forecasts",
+    "quantize.kind": "compression/: what each kind computes, and keeps",
+    "quantize.when": "compression/test_runs.py: after training and during",
+    "quantize.calibration": "compression/test_calibration.py: against scikit-learn's quantiles",
+    "quantize.batches": "compression/test_runs.py: they are what is observed",
     "init_from": "transfer/test_initial.py: a run starts from them",
+    "distill.teacher": "train/test_teacher.py: arms, directories and weights",
+    "distill.model": "train/test_teacher.py: published weights",
+    "distill.temperature": "tasks/test_distillation.py: the loss in closed form",
+    "distill.weight": "tasks/test_distillation.py: the loss in closed form",
+    "distill.hint": "tasks/test_distillation.py: the loss in closed form",
+    "distill.hint_weight": "tasks/test_distillation.py: the loss in closed form",
+    "ensemble.of": "train/test_ensemble.py: disjoint ensembles of an arm's seeds",
+    "ensemble.size": "train/test_ensemble.py: disjoint ensembles of an arm's seeds",
+    "ensemble.members": "train/test_ensemble.py: disjoint ensembles of an arm's seeds",
     "data.length": "data/test_sequences.py: what it means to each set",
     "data.buckets": "data/test_buckets.py: batches of sequences of about one length",
     "data.horizon": "data/test_sequences.py: forecasts",
@@ -250,7 +268,7 @@ def test_training(tiny, mesh, dataset_of, plain_outcome, field):
         numbers = outcome(first, dataset_of(first), mesh)
     dataset = dataset_of(second)
     others = outcome(second, dataset, mesh)
-    if field == "train.ema":
+    if field in ("train.ema", "train.swa"):
         assert numbers[0] == others[0] and numbers[1] != others[1] != others[0]
     else:
         assert numbers[0] != others[0]

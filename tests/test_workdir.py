@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import json
 import os
@@ -12,7 +13,7 @@ from research.data.sources import load_dataset
 from research.experiment import resolve
 from research.files import write_json
 from research.train import record
-from research.train.record import code_digest
+from research.train.record import code_digest, differing, facts
 
 LAPTOP = {"experiment": "normalization", "scale": "laptop"}
 
@@ -75,6 +76,23 @@ def test_other_data_of_the_same_name_is_refused(study, digits):
     other = load_dataset("digits", validation=0.3)
     with pytest.raises(UserError, match=r"--workdir: .*dataset\."):
         workdir.check(study, study.runs(), lambda _: other)
+
+
+def test_classes_of_other_names_are_refused_where_they_are_recorded(study, digits):
+    other = dataclasses.replace(digits, class_names=("null", *digits.class_names[1:]))
+    for run in study.runs():
+        write_json(run.directory / "config.json", run.settings(other))
+    with pytest.raises(UserError, match=r"--workdir: .*dataset\.class_names"):
+        workdir.check(study, study.runs(), lambda _: digits)
+    for run in study.runs():
+        before = run.settings(other)
+        del before["dataset"]["class_names"]  # as in older runs
+        write_json(run.directory / "config.json", before)
+    workdir.check(study, study.runs(), lambda _: digits)
+    assert differing(facts(other), facts(digits)) == ("class 0", "'null'", "'0'")
+    assert differing(before["dataset"], facts(digits)) is None
+    few = load_dataset("digits", classes=(0, 1))
+    assert differing(facts(few), facts(digits)) == ("classes", 2, 10)
 
 
 def test_a_target_that_changes_a_metric_may_not(study, digits):
@@ -199,3 +217,31 @@ def test_the_digest_is_of_the_code_that_makes_numbers(monkeypatch, tmp_path):
     assert digest(train__loop_py="2") != before
     assert digest(train__loop_py="1") == before
     code_digest.cache_clear()
+
+
+def test_launches_on_other_arms_share_a_workdir(tmp_path):
+    with workdir.locked(tmp_path, ["a", "b"]):
+        with workdir.locked(tmp_path, ["c"]):
+            pass
+        with (
+            pytest.raises(UserError, match=rf"--workdir: {tmp_path}/b is in use by a live launch"),
+            workdir.locked(tmp_path, ["c", "b"]),
+        ):
+            pass
+        with workdir.locked(tmp_path, ["c"]):  # which the refused one has let go
+            pass
+
+
+def test_launches_take_turns_to_write_what_they_share(tmp_path):
+    """Each of them adds to the number that the others leave."""
+    script = (
+        "import sys, time; from pathlib import Path; from research.workdir import turn\n"
+        "folder = Path(sys.argv[1]); path = folder / 'n'\n"
+        "for _ in range(20):\n"
+        "    with turn(folder):\n"
+        "        n = int(path.read_text()); time.sleep(0.001); path.write_text(str(n + 1))\n"
+    )
+    (tmp_path / "n").write_text("0")
+    others = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path)]) for _ in range(2)]
+    assert [other.wait(60) for other in others] == [0, 0]
+    assert (tmp_path / "n").read_text() == "40"

@@ -17,7 +17,7 @@ def get_config(scale):
     config = defaults()
     config.experiment.baseline = "carried-chunk5"
     config.experiment.factors = ("train.carried", "data.length")
-    config.experiment.panels = ("test/bits", "test/loss", "train/loss")
+    config.experiment.panels = ("test/bits", "test/loss", "train/loss", "utilization/temporary_mb")
     config.experiment.tune.grid = (0.001, 0.003)
     config.data.name = "toy/text"
     config.data.batch_size = 8

@@ -7,6 +7,7 @@ from rich.table import Table
 from research import workdir
 from research.commands.train import Datasets, prepare
 from research.study import Study
+from research.tasks.additions import model_size
 from research.train.program import program_key, pure_functions, state_shapes, training_shapes
 from research.train.record import Run
 from research.train.tasks import total_steps
@@ -33,7 +34,7 @@ def dry_run(study: Study, data_dir: str | None) -> None:
         if key not in costs:
             costs[key] = cost(config, dataset)
         parameters, flops = costs[key]
-        steps = total_steps(config, dataset)
+        steps = 0 if config.ensemble.of or config.ensemble.members else total_steps(config, dataset)
         flops *= steps * (len(runs) - done)
         total_runs, total_flops = total_runs + len(runs) - done, total_flops + flops
         changes = "\n".join(f"{k}={v}" for k, v in study.changes[arm].items())
@@ -57,7 +58,7 @@ def cost(config, dataset) -> tuple[int, float]:
         init, step, _ = pure_functions(config, dataset)
         state = state_shapes(config, init)
         lowered = jax.jit(step).lower(state, training_shapes(config, dataset))
-        parameters = sum(p.size for p in jax.tree.leaves(state.params))
+        parameters = model_size(state.params)
         return parameters, lowered.cost_analysis()["flops"]
 
 

@@ -1,5 +1,6 @@
 """`--mode=evaluate`: test finished runs' best checkpoints again, or one model in every detail."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from research import metrics, workdir
 from research.commands.train import Datasets
-from research.commands.trained import open_published, open_trained
+from research.commands.trained import Trained, open_model
 from research.config import UserError
 from research.distributed.mesh import lanes, replicated
 from research.files import write, write_csv, write_json
@@ -32,22 +33,26 @@ from research.train.record import Run
 
 def evaluate_study(study: Study, data_dir: str | None) -> None:
     """Print the test accuracy, where there is one, and loss of each selected run's best checkpoint,
-    as it stands on disk.
+    as it stands on disk. An ensemble has none.
 
     Raises:
         UserError: none of the selected runs has finished.
     """
     configs = study.tuned_configs() if _has_tuned(study) else study.configs
-    runs = [run for run in study.runs(configs) if "test/loss" in _metrics(run)]
+    needed = {"best_step", "test/loss"}
+    runs = [run for run in study.runs(configs) if needed <= _metrics(run).keys()]
     if not runs:
-        raise UserError(f"--workdir: found no finished run in {study.workdir}, expected at least 1")
+        raise UserError(
+            f"--workdir: found no finished run with a network of its own in {study.workdir}, "
+            "expected at least 1"
+        )
     datasets = Datasets(data_dir)
     workdir.check(study, runs, datasets.of)
     shown = [k for k in ("test/accuracy", "test/loss") if all(k in _metrics(run) for run in runs)]
     columns = [f"{recorded}{label(k, {})}" for recorded in ("", "recorded ") for k in shown]
     table = Table("arm", "seed", "step", *columns)
     for run in runs:
-        dataset, mesh = datasets.of(run.config), lanes(run.config.train.devices)[0]
+        dataset, mesh = datasets.of(run.config), lanes(run.config.train.mesh)[0]
         with jax.enable_x64(run.config.train.precision == "float64"):
             program = get_program(run.config, dataset, mesh)
             values = (jax.random.key(run.seed), hyperparams(run.config.optimizer))
@@ -77,17 +82,14 @@ def evaluate_checkpoint(
     """Print and draw how the model that `--checkpoint` names, or the published one that
     `--config.init_from` names, does on its test split.
 
+    A published model is quantised where `quantize.kind` says so, and its size stands in the table.
     Tables and pictures go to `evaluation/` in the run's directory, or to that of a published model
     in `runs/published`.
 
     Raises:
         UserError: there is no such checkpoint, or other data than it was trained on.
     """
-    trained = (
-        open_trained(checkpoint, data_dir, overrides)
-        if checkpoint
-        else open_published(data_dir, overrides)
-    )
+    trained = open_model(checkpoint, data_dir, overrides)
     with trained.precision():
         evaluation = evaluate_model(
             trained.task,
@@ -97,10 +99,23 @@ def evaluate_checkpoint(
             batch_size=eval_batch_size(trained.config, trained.dataset),
             feed=trained.config.data.feed,
         )
+    if not checkpoint and trained.config.quantize.kind != "none":
+        sizes = _footprint(trained)
+        evaluation = dataclasses.replace(evaluation, metrics=evaluation.metrics | sizes)
     title = f"{trained.config.model.name} on {trained.dataset.name}, {trained.origin}"
     folder = trained.directory / "evaluation"
     show_evaluation(evaluation, trained.dataset.class_names, title, folder)
     return evaluation
+
+
+def _footprint(trained: Trained) -> dict[str, float]:
+    """Write a published network in the bits that `quantize.kind` gives it; return what it takes."""
+    from research.compression.artefact import footprint  # imports qwix, which takes a second
+
+    path = trained.directory / "network.safetensors"
+    found = footprint(path, jax.device_get(trained.variables), trained.config.quantize.kind)
+    print(f"Written: {path}")
+    return {name: value for name, value in found.items() if not name.startswith("snr_db/")}
 
 
 def show_evaluation(

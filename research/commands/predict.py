@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from research.commands.trained import open_published, open_trained
+from research.commands.trained import open_model
 from research.config import UserError
 from research.data.folder import Files, find_images
 from research.tasks.evaluation import Evaluation
@@ -34,11 +34,7 @@ def predict(
         UserError: no images, one that cannot be read, no such checkpoint.
     """
     paths = matching(images)
-    trained = (
-        open_trained(checkpoint, data_dir, overrides)
-        if checkpoint
-        else open_published(data_dir, overrides)
-    )
+    trained = open_model(checkpoint, data_dir, overrides)
     dataset = trained.dataset
     files = Files(tuple(paths), (0,) * len(paths))  # of classes that nobody knows
     split = dataclasses.replace(dataset.test, source=files, indices=np.arange(len(paths)))

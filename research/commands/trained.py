@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,21 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from research.checks import validate
+from research.checks import is_calibrated, validate
 from research.commands.train import Datasets
-from research.config import UserError, flatten, get_config, nearest, override
+from research.compression.calibration import RANGES, observe
+from research.config import UserError, get_config, nearest, override
 from research.data.sources import Dataset
 from research.data.text import Vocabulary
 from research.distributed.mesh import lanes
 from research.files import read_json
+from research.tasks.additions import of_model
 from research.tasks.classification import Classification
-from research.tasks.domain_adversarial import of_model
-from research.train.checkpoint import best_step, read_variables
-from research.train.program import starting_variables, variable_shapes
-from research.train.record import facts
+from research.train.checkpoint import best_step, finished, read_variables
+from research.train.record import differing, facts, recorded
+from research.train.start import calibrated, starting_variables, variable_shapes
 from research.train.tasks import make_task, task_name
+from research.transfer.files import quantized_kind
 from research.transfer.initial import check_source, transplant
 
 
@@ -87,37 +90,94 @@ def check_text(flag: str, text: str) -> None:
         raise UserError(f"--{flag}: found {text!r}, expected text in UTF-8") from None
 
 
+def open_model(
+    checkpoint: str | None, data_dir: str | None, overrides: Mapping[str, Any]
+) -> Trained:
+    """Open the model of a run or, without a `checkpoint`, the published one that `init_from` among
+    `overrides` names; see `open_trained` and `open_published`.
+    """
+    if checkpoint:
+        return open_trained(checkpoint, data_dir, overrides)
+    return open_published(data_dir, overrides)
+
+
 def open_trained(checkpoint: str, data_dir: str | None, overrides: Mapping[str, Any]) -> Trained:
     """Open the model that `--checkpoint` names, with the config that its run recorded.
 
     Args:
-        checkpoint: the directory of a run, whose best checkpoint is taken, or of one checkpoint.
+        checkpoint: the directory of a run, whose best checkpoint is taken, or of one checkpoint; or
+            the `network.safetensors` in a run's directory, in the bits that it was saved with.
         data_dir: as `--data_dir`; the run's data are needed for their statistics and class names.
         overrides: fields of the config that are to differ, such as `data.eval_batch_size`.
 
     Raises:
         UserError: there is no such checkpoint, it cannot be read, or the data are others than those
-            that the run was trained on.
+            that the run was trained on, or the network is quantised otherwise than the config says.
     """
-    directory, folder = locate(checkpoint)
+    file = Path(checkpoint).expanduser()
+    is_network = file.suffix == ".safetensors" and file.is_file()
+    directory, folder = (file.parent, file) if is_network else locate(checkpoint)
     record = read_json(directory / "config.json")
-    config = _recorded(record, overrides, directory / "config.json")
+    config = recorded(record, overrides, directory / "config.json")
+    _check_quantized(folder, record, config)
     dataset = Datasets(data_dir).of(config)
-    for fact, here in facts(dataset).items():
-        if (found := record.get("dataset", {}).get(fact)) != here:
-            raise UserError(
-                f"--checkpoint: {directory} was trained on {config.data.name} with {fact} {found}, "
-                f"expected that of the data here, {here}; --data_dir names other data"
-            )
-    with jax.enable_x64(config.train.precision == "float64"):
-        variables = transplant(
-            variable_shapes(config, dataset),
-            of_model(read_variables(folder)),
-            f"--checkpoint={folder}",
+    if difference := differing(record.get("dataset", {}), facts(dataset)):
+        fact, found, here = difference
+        raise UserError(
+            f"--checkpoint: {directory} was trained on {config.data.name} with {fact} {found}, "
+            f"expected that of the data here, {here}; --data_dir names other data"
         )
-    mesh = lanes(config.train.devices)[0]
-    task = make_task(config, dataset)
-    return Trained(directory, f"step {folder.name}", config, dataset, mesh, task, variables)
+    with jax.enable_x64(config.train.precision == "float64"):
+        variables = _stored(folder, variable_shapes(config, dataset))
+        mesh, task = lanes("")[0], make_task(config, dataset)
+        variables = _with_ranges(config, dataset, mesh, task, variables)
+    origin = folder.name if is_network else f"step {folder.name}"
+    return Trained(directory, origin, config, dataset, mesh, task, variables)
+
+
+def _check_quantized(folder: Path, record: dict[str, Any], config: ConfigDict) -> None:
+    """Raise a `UserError` for a quantised network that `config` would have in other bits.
+
+    Args:
+        folder: of a checkpoint, or a network in a file.
+        record: what its run's config.json holds.
+        config: the same, with overrides.
+    """
+    saved = record.get("quantize", {"kind": "none"})
+    if folder.suffix == ".safetensors":
+        saved = saved | {"kind": quantized_kind(folder) or saved["kind"]}
+    if saved["kind"] in ("none", "float32"):  # it can still be quantised
+        return
+    for field in ("kind", "calibration"):
+        if (found := config.quantize[field]) != (kept := saved.get(field, found)):
+            raise UserError(
+                f"--config.quantize.{field}: found {found!r}, but the network in {folder} is "
+                f"quantised to {saved['kind']}; expected {kept!r}, as it was saved"
+            )
+
+
+def _stored(folder: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Return the variables of a checkpoint, or of a network in a file, which fit `shapes`."""
+    if folder.suffix == ".safetensors":
+        from research.compression.artefact import load  # imports qwix, which takes a second
+
+        stored = load(folder)[1]
+    else:
+        stored = read_variables(folder)
+    ranges = {RANGES: stored[RANGES]} if RANGES in stored else {}
+    return transplant(shapes, of_model(stored), f"--checkpoint={folder}") | ranges
+
+
+def _with_ranges(
+    config: ConfigDict, dataset: Dataset, mesh: Mesh, task: Any, variables: dict[str, Any]
+) -> dict[str, Any]:
+    """Return variables with ranges, where activations are quantised; found now if they are not
+    there.
+    """
+    if RANGES in variables or not is_calibrated(config):
+        return variables
+    see = jax.jit(functools.partial(observe, task.evaluate))
+    return calibrated(config, dataset, mesh, variables, see)
 
 
 def open_published(data_dir: str | None, overrides: Mapping[str, Any]) -> Trained:
@@ -141,7 +201,8 @@ def open_published(data_dir: str | None, overrides: Mapping[str, Any]) -> Traine
     dataset = Datasets(data_dir).of(config)
     with jax.enable_x64(config.train.precision == "float64"):
         variables = starting_variables(config, dataset)
-    mesh, task = lanes(config.train.devices)[0], make_task(config, dataset)
+        mesh, task = lanes("")[0], make_task(config, dataset)
+        variables = _with_ranges(config, dataset, mesh, task, variables)
     directory = Path("runs/published") / f"{config.model.name}-{dataset.name}"
     origin = Path(config.init_from).name
     return Trained(directory, origin, config, dataset, mesh, task, variables)
@@ -151,7 +212,7 @@ def locate(checkpoint: str) -> tuple[Path, Path]:
     """Return the run's directory and the checkpoint's folder that `--checkpoint` means.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, and why.
     """
     path = Path(checkpoint).expanduser()
     for directory in (path, path.parent, path.parent.parent):
@@ -169,22 +230,12 @@ def locate(checkpoint: str) -> tuple[Path, Path]:
         return directory, path
     step = best_step(directory / "checkpoints")
     if step is None:
+        hint = "; launch the run again, and it makes some"
+        if (directory / "result.json").exists():
+            finished(directory, "--checkpoint")
+            hint = "; to train it again, move its result.json away and launch the run again"
         raise UserError(
             f"--checkpoint: found no whole checkpoint in {directory / 'checkpoints'}, expected one "
-            "at least; launch the run again, and it makes some"
+            f"at least{hint}"
         )
     return directory, directory / "checkpoints" / str(step)
-
-
-def _recorded(record: dict[str, Any], overrides: Mapping[str, Any], path: Path) -> ConfigDict:
-    """Return the config that config.json holds; fields that came later have their defaults."""
-    beside = ("dataset", "weights_sha256", "experiment")  # which changes no number
-    fields = {k: v for k, v in record.items() if k not in beside}
-    config = override(get_config(), {k: _tuples(v) for k, v in flatten(fields).items()}, str(path))
-    config = override(config, overrides, "--config")
-    validate(config)
-    return config
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

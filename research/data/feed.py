@@ -139,6 +139,30 @@ def evaluation_batches(
     return _feed(split, choose, 0, steps, kind, batch_size, sharding, workers)
 
 
+def padding_share(split: Split, *, batch_size: int, seed: int, buckets: int = 1) -> float:
+    """Return the share of the steps of an epoch's training batches that is padding.
+
+    Of inputs, and of targets where they have a length of their own; 0 of what has no length. All
+    devices that share a batch compute as many steps, real or not.
+    """
+    if "length" not in split.spec or isinstance(split, Stream):
+        return 0.0
+    padding, arrays = Buckets.of(split, buckets), split.arrays()
+    choose = functools.partial(batch_indices, size=len(split), batch_size=batch_size, seed=seed)
+    if buckets > 1:
+        choose = functools.partial(_grouped, buckets=padding, **choose.keywords)
+    real = computed = 0
+    for step in range(len(split) // batch_size):
+        indices = choose(step)
+        steps = dict(padding.fit(indices))
+        for name, length in (("inputs", "length"), ("targets", "target_length")):
+            if length in arrays:
+                real += int(arrays[length][indices].sum())
+                width = arrays[name].shape[1]
+                computed += batch_size * min(width, steps.get(name, width))
+    return 1 - real / computed
+
+
 def is_resident(split: Split, kind: str) -> bool:
     """Whether the feed `kind` keeps the split on the devices; `auto` does up to 1 GiB."""
     return kind == "resident" or (kind == "auto" and split.nbytes <= RESIDENT_BYTES)

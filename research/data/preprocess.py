@@ -12,7 +12,9 @@ NORMALIZATIONS = ("dataset", "mean", "unit", "symmetric", "imagenet")
 
 
 def to_unit(images: jax.Array) -> jax.Array:
-    """Turn uint8 images, 0..255, into float32 in [0, 1]."""
+    """Turn uint8 images, 0..255, into float32 in [0, 1]; such as are floats stay as they are."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
     return images.astype(jnp.float32) / 255
 
 
@@ -78,4 +80,5 @@ def channel_statistics(split: Images, limit: int = 10_000) -> tuple[np.ndarray, 
         std = np.where(std > 0, std, 255)
         return np.float32(mean / 255), np.float32(std / 255)
 
-    return split.remember(("statistics", limit), measure)
+    # Of a set that is only described they are given.
+    return getattr(split, "statistics", None) or split.remember(("statistics", limit), measure)

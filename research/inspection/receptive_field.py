@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research.config import unknown
+from research.inspection.endpoints import named
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,16 +107,14 @@ def effective_receptive_field(
 
     def centre(images):
         _, endpoints = model.apply(variables, images, train=False)
-        if endpoint not in endpoints:
-            raise unknown("endpoint", endpoint, endpoints)
-        units = endpoints[endpoint]
+        units = named(endpoints, endpoint)
         return units[:, *(n // 2 for n in units.shape[1:-1])].sum()
 
     return np.asarray(jnp.abs(jax.jit(jax.grad(centre))(images)).mean((0, -1)))
 
 
 def share_inside(gradient: np.ndarray, fields: Sequence[Field], unit: Sequence[int]) -> float:
-    """Return the share of an effective field that lies within the theoretical one.
+    """Return the share of an effective field that lies within the theoretical one, nan of none.
 
     Args:
         gradient: [H, W]; see `effective_receptive_field`.
@@ -124,6 +122,8 @@ def share_inside(gradient: np.ndarray, fields: Sequence[Field], unit: Sequence[i
         unit: the position of the unit.
     """
     ends = [field.pixels(i) for field, i in zip(fields, unit, strict=True)]
+    if not gradient.any():
+        return math.nan
     outside = gradient.copy()
     outside[tuple(slice(max(0, math.ceil(a)), math.floor(b) + 1) for a, b in ends)] = 0
     return float(1 - outside.sum() / gradient.sum())

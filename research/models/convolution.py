@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
+from research.distributed.platform import is_spread, platform
+
 CHUNK = 32  # images; see tests/benchmarks/convolution_gradient.py
 
 
@@ -14,14 +16,16 @@ def convolve(x: Array, kernel: Array, *args, **options) -> Array:
     XLA computes that gradient as a convolution with the images for its kernel, on a CPU slowly
     where there are many. The tangent of the output is linear in that of the kernel, and here is put
     together from chunks of `CHUNK` images; its transpose is the sum. A chunk takes every n-th
-    image, so that a batch which devices share stays where it is.
+    image, so that a batch which devices share stays where it is. Where the compiler spreads it over
+    several, though, XLA's own gradient is taken: each chunk's would be added up by itself.
 
     Args:
         x: [N, …]; where N is no multiple of `CHUNK`, XLA's own gradient is taken.
         kernel: as `lax.conv_general_dilated` takes it, like the other arguments.
     """
-    chunks = len(x) // CHUNK
-    if jax.default_backend() != "cpu" or chunks < 2 or len(x) % CHUNK:
+    rows = x.shape[0] if platform() == "cpu" and not is_spread() else 0
+    chunks = rows // CHUNK
+    if chunks < 2 or rows % CHUNK:
         return lax.conv_general_dilated(x, kernel, *args, **options)
 
     @jax.custom_jvp

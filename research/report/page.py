@@ -17,6 +17,7 @@ from research.report.tables import (
     table,
     tuned_fields,
     tuning_table,
+    utilization_table,
 )
 from research.report.wording import how_it_was_run, label, notes, with_unit
 
@@ -35,6 +36,13 @@ EFFECTS = (
     "At the baseline: with the other factors at the baseline's levels. [low, high] are 95 % "
     "intervals that allow for unequal variances (HC2, degrees of freedom after Satterthwaite), "
     "seeds taken as independent; p with Holm's correction over the effects."
+)
+
+UTILIZATION = (
+    "Medians over runs, of a run over its log. FLOP/s: two for each multiply–add of the model, the "
+    "backward pass taken for twice the forward; MFU: their share of the devices' peak. Input wait: "
+    "share of the time in which the loop waited for a batch. Communication: what the collectives "
+    "of a step send, and the share of the time that they take when replayed alone."
 )
 
 CAPTIONS = {
@@ -83,6 +91,12 @@ def blocks(experiment: Experiment, summary: dict[str, Any], plots: dict[str, Pat
             Block("heading", f"Tuned {' / '.join(tuned_fields(summary))}"),
             Block("table", rows),
             Block("text", f"Tuning runs, their mean {select}; *: chosen."),
+        ]
+    if rows := utilization_table(summary):
+        content += [
+            Block("heading", "Use of the devices"),
+            Block("table", rows),
+            Block("text", UTILIZATION),
         ]
     content += [
         Block("box", _how(summary), "How this was run"),

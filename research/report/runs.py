@@ -30,8 +30,10 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Final metrics by name; empty for a run that has not ended."""
-        return (self.result or {}).get("metrics") or {}
+        """Final metrics by name, with its utilization; empty for a run that has not ended."""
+        result = self.result or {}
+        used = {f"utilization/{k}": v for k, v in (result.get("utilization") or {}).items()}
+        return (result.get("metrics") or {}) | used
 
     @functools.cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -57,6 +59,10 @@ class Experiment:
     def design(self) -> Design:
         """What the arms cross."""
         return Design.of(self.settings)
+
+    def members(self, arm: str) -> dict[str, list[int]]:
+        """The seeds of an ensemble's members, by that of its run; {} for an arm of single runs."""
+        return self.settings.get("groups", {}).get(arm, {})
 
     @property
     def arms(self) -> list[str]:
@@ -95,7 +101,12 @@ def read_experiment(workdir: str | Path) -> Experiment:
         raise UserError(
             f"{path}: expected the fields {', '.join(missing)}, found none of that name"
         )
-    runs = [_read_run(workdir, arm, seed) for arm in settings["arms"] for seed in settings["seeds"]]
+    groups = settings.get("groups", {})
+    runs = [
+        _read_run(workdir, arm, int(seed))
+        for arm in settings["arms"]
+        for seed in groups.get(arm, settings["seeds"])
+    ]
     if not any(run.ended for run in runs):
         raise UserError(
             f"--workdir: found no ended run among the {len(runs)} of {str(workdir)!r}, expected at "

@@ -1,5 +1,6 @@
 """Statistics over seeds: Student t intervals, paired differences, Holm's correction."""
 
+import bisect
 import math
 from collections.abc import Sequence
 
@@ -69,7 +70,21 @@ def smallest_detectable(
     return float(nctdtrinc(freedom, 1 - power, critical)) * error
 
 
-def share_interval(count: int, total: int) -> list[float]:
+def seeds_for(differences: Sequence[float], width: float, *, confidence: float = 0.95) -> int:
+    """The fewest seeds with which, at the scatter of `differences`, the Student t interval of their
+    mean is narrower than `width`: it then cannot hold both 0 and an effect of that size.
+
+    References:
+        Cochran, "Sampling techniques" (1977), §4.4.
+    """
+    array = np.asarray(differences, np.float64)
+    tail, deviation = (1 + confidence) / 2, float(array.std(ddof=1))
+    seeds = np.arange(2, 2 + 100_000)
+    widths = 2 * stdtrit(seeds - 1, tail) * deviation / np.sqrt(seeds)
+    return int(seeds[np.argmax(widths < width)])
+
+
+def share_interval(count: float, total: int) -> list[float]:
     """Compute the 95 % interval `[low, high]` of a share, after Wilson (1927)."""
     from statsmodels.stats.proportion import proportion_confint  # a second to import
 
@@ -86,14 +101,34 @@ def share_difference(
         Statistics in Medicine 17 (1998), method 10; the p-value is of Fisher's exact test.
     """
     from scipy.stats import fisher_exact
+
+    table = [[count, total - count], [count0, total0 - count0]]
+    interval = _newcombe(count, total, count0, total0)
+    return count / total - count0 / total0, interval, float(fisher_exact(table).pvalue)
+
+
+def _newcombe(count: float, total: int, count0: float, total0: int) -> list[float]:
     from statsmodels.stats.proportion import confint_proportions_2indep
 
     bounds = confint_proportions_2indep(
         count, total, count0, total0, method="newcomb", compare="diff"
     )
-    table = [[count, total - count], [count0, total0 - count0]]
-    interval = [float(bound) for bound in bounds]
-    return count / total - count0 / total0, interval, float(fisher_exact(table).pvalue)
+    return [float(bound) for bound in bounds]
+
+
+def runs_for(width: float, share: float, other: float | None = None) -> int:
+    """The fewest runs of an arm with which the 95 % interval of a share, or of the difference of
+    two, is narrower than `width`, at the shares that were seen.
+    """
+
+    def narrow(runs: int) -> bool:
+        if other is None:
+            low, high = share_interval(share * runs, runs)
+        else:
+            low, high = _newcombe(share * runs, runs, other * runs, runs)
+        return high - low < width
+
+    return 1 + bisect.bisect_left(range(1, 100_000), True, key=narrow)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """From runs to numbers: one panel per metric, one entry per arm, and how all of it was run."""
 
 import difflib
-from statistics import median, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from research.config import UserError
@@ -27,9 +27,10 @@ def summarise(experiment: Experiment) -> dict[str, Any]:
 
     In each panel an arm has `n` values and their `mean`, `ci95` (Student t over seeds; None for one
     seed) and `sd`; `difference` is to its `reference`, the baseline (or what stands for it at the
-    same place: see `Design.reference`), paired by seed over the seeds that both have, and None for
-    the baseline itself or when there is nothing to pair with; `p_holm` is corrected over the arms
-    of the panel; `detectable` is the smallest difference that the test would have found, 4 times
+    same place: see `Design.reference`), paired by seed over the seeds that both have, an ensemble
+    with the mean of its reference over the seeds of its `members`, and None for the baseline itself
+    or when there is nothing to pair with; `p_holm` is corrected over the arms of the panel;
+    `detectable` is the smallest difference that the test would have found, 4 times
     in 5. `effects`: see `research.report.effects`. A diverged run enters an accuracy at
     chance and is left out of any other metric, but for `clipped_fraction`, up to there, and for
     `diverged` itself, the share of such runs, with Wilson's and Newcombe's intervals. In a
@@ -98,9 +99,20 @@ def _arm(experiment: Experiment, arm: str) -> dict[str, Any]:
         "wall_seconds": median(seconds) if seconds else None,
         "parameters": next((run.result.get("parameters") for run in runs if run.ended), None),
         "macs": next((run.result.get("macs") for run in runs if run.ended), None),
+        "utilization": _utilization(runs),
         "augmentation": next((_augmentation(run) for run in runs if run.ended), []),
         "tuning": experiment.tuning.get(arm),
     }
+
+
+def _utilization(runs: list[Run]) -> dict[str, float]:
+    """The median over runs of what each made of its devices."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.metrics.items():
+            if name.startswith("utilization/") and finite(value) is not None:
+                found.setdefault(name, []).append(value)
+    return {name: median(values) for name, values in found.items()}
 
 
 def _augmentation(run: Run) -> list[str]:
@@ -123,7 +135,11 @@ def _panel(experiment: Experiment, panel: dict[str, Any]) -> dict[str, Any]:
     for arm, entry in entries.items():
         entry["reference"] = experiment.design.reference(arm)
         if entry["reference"]:
-            entry["difference"] = compare(values[arm], values[entry["reference"]])
+            reference = values[entry["reference"]]
+            if members := experiment.members(arm):
+                entry["members"] = members
+                reference = of_members(reference, members)
+            entry["difference"] = compare(values[arm], reference)
     tested = [
         e["difference"] for e in entries.values() if (e["difference"] or {}).get("p") is not None
     ]
@@ -155,6 +171,25 @@ def _entry(runs: list[Run], metric: str, values: dict[str, float | None]) -> dic
     if metric.startswith("steps_to_"):
         entry |= {"reached": len(known), "ended": len(values)}
     return entry
+
+
+def of_members(
+    values: dict[str, float | None], members: dict[str, list[int]]
+) -> dict[str, float | None]:
+    """Return the means over the members of each ensemble: what it is held against.
+
+    Args:
+        values: seed → the metric of single runs.
+        members: seed of an ensemble → those of its members.
+
+    Returns:
+        Seed of an ensemble → the mean; None where one is missing.
+    """
+    found = {}
+    for seed, group in members.items():
+        theirs = [values.get(str(each)) for each in group]
+        found[seed] = None if None in theirs else fmean(theirs)
+    return found
 
 
 def _difference(

@@ -142,6 +142,29 @@ def runs_table(experiment: Experiment, summary: dict[str, Any]) -> Rows:
     return rows
 
 
+def utilization_table(summary: dict[str, Any]) -> Rows:
+    """Tabulate what the arms' runs made of their devices, their medians; none where not recorded.
+
+    Of what is 0 in all arms, such as the communication of single devices, there is no column.
+    """
+    arms = {arm: facts.get("utilization") or {} for arm, facts in summary["arms"].items()}
+    names = dict.fromkeys(name for found in arms.values() for name, value in found.items() if value)
+    if not names:
+        return []
+    return [
+        _lead(Design.of(summary), arm)
+        | {
+            with_unit(name, summary): NOTHING
+            if name not in found
+            else number(found[name] * _scale(name))
+            if name in found
+            else NOTHING
+            for name in names
+        }
+        for arm, found in arms.items()
+    ]
+
+
 def markdown(rows: Rows) -> str:
     """Lay rows out as a Markdown table; the first column to the left, the others to the right."""
     lines = [list(rows[0]), [":--"] + ["--:"] * (len(rows[0]) - 1), *(row.values() for row in rows)]

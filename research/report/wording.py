@@ -18,10 +18,25 @@ _NAMES = {
     "bleu": "BLEU",
     **{f"bleu_{third}": f"BLEU, {third} sources" for third in ("short", "middle", "long")},
 }
+_NAMES |= {
+    "step_ms": "time a step (ms)",
+    "gflops": "GFLOP/s",
+    "mfu": "MFU",
+    "state_mb": "state on a device (MB)",
+    "communication_mb": "communication a step (MB)",
+    "temporary_mb": "working memory of a step (MB)",
+    "peak_mb": "peak memory (MB)",
+    "disk_kb": "on disk (kB)",
+    "parameters_kb": "of parameters (kB)",
+    "latency_ms": "latency of a batch (ms)",
+    "snr_db": "lowest SNR of a kernel (dB)",
+}
 _SHARES = (
     *("accuracy", "error", "top5", "precision", "recall", "f1", "balanced_accuracy", "ece"),
     *("frame_accuracy", "token_accuracy", "error_rate"),
+    *("mfu", "input_wait", "communication", "padding"),
     *("diverged", "clipped_fraction", "dead_units", "gap", "shift_consistency"),
+    "share",
 )
 _PROVENANCE = {"code": "code", "git": "git commit", "versions": "versions", "hardware": "hardware"}
 
@@ -33,10 +48,12 @@ def label(metric: str, settings: dict[str, Any]) -> str:
         return f"steps to {100 * target:g} % accuracy"
     named = {"diverged": "diverged runs", "clipped_fraction": "clipped steps"}
     named["gap"] = "train–test gap"
+    named["size/share"] = "size, of float32's"
     split, _, name = metric.rpartition("/")
+    split = split.removeprefix("utilization")
     if name in _NAMES:
         return f"{split} {_NAMES[name]}".strip()
-    return named.get(metric, metric.replace("/", " ").replace("_", " "))
+    return named.get(metric, f"{split} {name}".strip().replace("/", " ").replace("_", " "))
 
 
 def short(field: str) -> str:

@@ -64,17 +64,11 @@ class Classification:
         The loss is of the output and, by the model's `aux_weights`, of its auxiliary heads.
         """
         augment_key, dropout_key = jax.random.split(key)
-        label = batch["label"]
-        if mixes(self.augmentations):
-            label = jax.nn.one_hot(label, self.num_classes)
-        images, label = augment(
-            self.augmentations, augment_key, to_unit(batch["image"]), label, self.fill
-        )
-        batch = batch | {"label": label}
+        batch = self.augment(batch, augment_key)
         with frozen_batch_norms(self.freeze):
             (outputs, endpoints), collections = self.model.apply(
                 variables,
-                self._normalize(images),
+                self.normalize(batch["image"]),
                 train=True,
                 rngs={"dropout": dropout_key},
                 mutable=[name for name in variables if name != "params"],
@@ -90,6 +84,22 @@ class Classification:
         sums = self._sums(loss, outputs, batch)
         return masked_mean(loss, batch["mask"]), (collections, sums, endpoints)
 
+    def augment(self, batch: Batch, key: jax.Array) -> Batch:
+        """Return a training batch with its images augmented, float32[N, H, W, C] in [0, 1].
+
+        Its labels are float32[N, K], shares of the classes, where augmentations mix them.
+        """
+        label = batch["label"]
+        if mixes(self.augmentations):
+            label = jax.nn.one_hot(label, self.num_classes)
+        images = to_unit(batch["image"])
+        images, label = augment(self.augmentations, key, images, label, self.fill)
+        return batch | {"image": images, "label": label}
+
+    def normalize(self, images: jax.Array) -> jax.Array:
+        """Return images, float[N, H, W, C] in [0, 1], as they enter the model."""
+        return normalize(images, self.mean, self.std, self.dtype)
+
     def evaluate(self, variables: dict[str, Any], batch: Batch):
         """Return `(metric sums, {"outputs", "label", "mask"})` of an evaluation batch.
 
@@ -99,6 +109,19 @@ class Classification:
         loss = self.head.loss(outputs, batch["label"])
         examples = {"outputs": outputs, "label": batch["label"], "mask": batch["mask"]}
         return self._sums(loss, outputs, batch), examples
+
+    def answer(self, variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        """Return what the model makes of images alone, as it is exported.
+
+        Args:
+            variables: of the model.
+            batch: of which `image`, uint8[N, H, W, C], is read.
+
+        Returns:
+            `outputs`, and the `probabilities` of the classes, where the head has some.
+        """
+        outputs, _ = self.model.apply(variables, self._images(batch), train=False)
+        return self.head.answer(outputs)
 
     def summarize(self, means: dict[str, float], examples: dict[str, np.ndarray]) -> Evaluation:
         """Return what the metric means, and the examples of a whole split, come to."""
@@ -114,7 +137,4 @@ class Classification:
         return classification_sums(loss, predictions, batch["label"], batch["mask"])
 
     def _images(self, batch: Batch) -> jax.Array:
-        return self._normalize(to_unit(batch["image"]))
-
-    def _normalize(self, images: jax.Array) -> jax.Array:
-        return normalize(images, self.mean, self.std, self.dtype)
+        return self.normalize(to_unit(batch["image"]))

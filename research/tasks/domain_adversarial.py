@@ -8,12 +8,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from research.tasks.additions import DISCRIMINATOR, SCHEDULE, of_model
 from research.tasks.classification import Batch, Classification
-from research.tasks.language_model import CARRY
-
-# What this task adds to the variables of its model.
-DISCRIMINATOR = "domain_head"  # among the parameters
-SCHEDULE = "schedule"  # a collection: the steps taken
 
 
 @jax.custom_vjp
@@ -96,13 +92,6 @@ class DomainAdversarial(Classification):
 
     def _discriminator(self) -> Discriminator:
         return Discriminator(dtype=self.model.param_dtype)
-
-
-def of_model(variables: dict[str, Any]) -> dict[str, Any]:
-    """Return the variables without those that tasks add: this one, and a language model's carry."""
-    params = {k: v for k, v in variables["params"].items() if k != DISCRIMINATOR}
-    own = {k: v for k, v in variables.items() if k not in (SCHEDULE, CARRY)}
-    return own | {"params": params}
 
 
 def _features(endpoints: dict[str, jax.Array]) -> jax.Array:

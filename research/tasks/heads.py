@@ -25,6 +25,12 @@ class Head(NamedTuple):
     predict: Callable[[jax.Array], jax.Array]
     probabilities: Callable[[jax.Array], jax.Array] | None
 
+    def answer(self, outputs: jax.Array) -> dict[str, jax.Array]:
+        """Return `outputs`, and the `probabilities` that they mean, where there are some."""
+        if self.probabilities is None:
+            return {"outputs": outputs}
+        return {"outputs": outputs, "probabilities": self.probabilities(outputs)}
+
 
 def _largest(outputs: jax.Array) -> jax.Array:
     return jnp.argmax(outputs, axis=-1).astype(jnp.int32)

@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from research.tasks.additions import CARRY
 from research.tasks.evaluation import Evaluation
 from research.tasks.sequence import Batch, Score, SequenceTask, real_steps
-
-CARRY = "carry"  # a collection: the state in which each row of a batch leaves the model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,6 +76,16 @@ class SequenceTask:
         score = self.score(outputs, batch, train=False)
         return score.sums, {**score.examples, **collections}
 
+    def answer(self, variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        """Return what the model makes of sequences alone, as it is exported: its `outputs`.
+
+        Args:
+            variables: of the model, without a state that was carried: each sequence begins anew.
+            batch: of which `inputs` and `length`, and perhaps `side`, are read.
+        """
+        (outputs, _), _ = self._run(variables, batch)
+        return {"outputs": outputs}
+
     def state_after(self, variables: dict[str, Any], inputs: jax.Array, lengths: jax.Array) -> Any:
         """Return the state, arrays [N, …], in which sequences leave a recurrent model.
 
@@ -157,6 +167,10 @@ class SequenceClassification(SequenceTask):
             loss *= example_weights(jnp.asarray(self.class_weights, loss.dtype), labels)
         sums = classification_sums(loss, self.head.predict(outputs), labels, mask)
         return Score(loss, mask, sums, examples)
+
+    def answer(self, variables: dict[str, Any], batch: Batch) -> dict[str, jax.Array]:
+        """As `SequenceTask.answer`, and the `probabilities` of the classes, if there are some."""
+        return self.head.answer(super().answer(variables, batch)["outputs"])
 
     def summarize(self, means: dict[str, float], examples: dict[str, np.ndarray]) -> Evaluation:
         """Return the means, and of whole sequences what `summarize` finds beside them."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from research.inspection.recurrent import saturation
 from research.models.rnn import Recurrent
 from research.tasks.sequence import Batch, steps_before
 
@@ -29,6 +30,25 @@ def through_time(
     """
     if not isinstance(getattr(task, "model", None), Recurrent):
         return {}
+    slopes, endpoints, real = state_gradients(task, variables, batch, key)
+    found, steps = {}, real.shape[1]
+    places = np.unique(np.linspace(0, steps - 1, min(steps, PLACES)).round().astype(int))
+    for layer, slope in slopes.items():
+        norms = jnp.linalg.norm(slope.astype(jnp.float32), axis=(0, 2))
+        found |= {f"state_gradient/{layer}/t={t + 1}": norms[t] for t in places}
+    for name, gate in endpoints.items():
+        if name.endswith("_gate"):
+            below, above = saturation(gate, real)
+            found[f"gate_below/{name}"], found[f"gate_above/{name}"] = below.mean(), above.mean()
+    return found
+
+
+def state_gradients(
+    task: Any, variables: dict[str, Any], batch: Batch, key: jax.Array
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
+    """Return ∂loss/∂h, [B, T, H] by layer, the endpoints with every step's gates, and [B, T], 1 for
+    the steps that count.
+    """
     model = task.model
     shape = jax.eval_shape(task.loss, variables, batch, key)[1][2]["layer1"].shape
     size, steps = shape[:2]
@@ -42,20 +62,9 @@ def through_time(
         return value, endpoints
 
     slopes, endpoints = jax.grad(loss, has_aux=True)(dict.fromkeys(layers, zeros))
-    found = {}
-    places = np.unique(np.linspace(0, steps - 1, min(steps, PLACES)).round().astype(int))
-    for layer, slope in slopes.items():
-        norms = jnp.linalg.norm(slope.astype(jnp.float32), axis=(0, 2))
-        found |= {f"state_gradient/{layer}/t={t + 1}": norms[t] for t in places}
     # A recursive forecast is taught on the future too, which every sequence has.
     lengths = batch["length"] + steps - batch["inputs"].shape[1]
-    real = steps_before(lengths, steps, batch["mask"])[..., None]
-    count = real.sum() * model.hidden_size
-    for name, gate in endpoints.items():
-        if name.endswith("_gate"):
-            found[f"gate_below/{name}"] = jnp.sum((gate < 0.1) * real) / count
-            found[f"gate_above/{name}"] = jnp.sum((gate > 0.9) * real) / count
-    return found
+    return slopes, endpoints, steps_before(lengths, steps, batch["mask"])
 
 
 def _record(call, args, kwargs, context):

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from research.data.text import BOS, EOS, PAD
 from research.decoding import Decoded, beam_search
 from research.losses import softmax_cross_entropy
+from research.tasks.additions import SCHEDULE
 from research.tasks.sequence import Batch, Score, SequenceTask, steps_before
-
-SCHEDULE = "schedule"  # a collection: the steps taken
 
 
 @dataclasses.dataclass(frozen=True)

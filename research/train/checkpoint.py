@@ -13,7 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as managers
 
-from research.config import UserError
+from research.config import UserError, flatten
+from research.distributed.cluster import everywhere, from_main
 from research.files import read_json
 from research.train.history import score
 
@@ -24,6 +25,20 @@ _LOCK = threading.Lock()
 
 class DamagedCheckpoint(UserError):
     """A checkpoint that is needed and cannot be had; the run can be trained again up to it."""
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, without its own question to JAX whether the machine is to be taken away.
+
+    JAX lets the processes agree on the next count that all of them will ask about, see
+    `research.distributed.preemption`. Orbax asks at each save, about the step: where a notice came
+    between that and the loop's next question, they agreed on a count that had gone by, and it was
+    lost.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Return False: the loop asks."""
+        return False
 
 
 class Checkpoints:
@@ -48,19 +63,32 @@ class Checkpoints:
             save_root_metadata=False,
         )
         self.directory, self._say = directory, say
+        from_main(self._clean)
+        with _LOCK:
+            self._manager = _Manager(directory.absolute(), options=options)
+
+    def _clean(self) -> None:
+        directory = self.directory
         whole = [step for step in _steps(directory) if _metrics(directory / str(step))]
         for step in _steps(directory):  # Orbax reads all metrics at once, and damage is fatal
             if step not in whole:
                 if step < max(whole, default=0):
                     shutil.rmtree(directory / str(step))  # one beyond k: a kill cut its deletion
                 else:
-                    say(f"{directory / str(step)}: cannot be read; falling back to the one before")
+                    self._say(
+                        f"{directory / str(step)}: cannot be read; falling back to the one before"
+                    )
                     set_aside(directory, step)
-        with _LOCK:
-            self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
-    def save(self, state: Any, metrics: dict[str, float], position: dict[str, int]) -> None:
+    def save(self, state: Any, metrics: dict[str, float], position: dict[str, Any]) -> None:
         """Start writing `state`; it may be donated as soon as this returns.
+
+        All processes of a run save, each what its devices hold.
+
+        Args:
+            state: of the run.
+            metrics: of its evaluation on validation; `history.UNRATED` where there was none.
+            position: what else to go on from, as JSON can say it.
 
         Raises:
             UserError: the disk is too full for it. Nothing has been written then.
@@ -88,16 +116,19 @@ class Checkpoints:
             )
 
     def restore_latest(self, abstract: Any) -> tuple[Any, dict] | None:
-        """Return `(state, position)` of the newest that can be read, None if none can."""
+        """Return `(state, position)` of the newest that can be read, None if none can.
+
+        The state is placed as `abstract` says, whichever devices it was saved from.
+
+        Raises:
+            UserError: it is of another model.
+        """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, abstract)
-            except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
-                self._say(
-                    f"{self.directory / str(step)}: cannot be read ({type(error).__name__}); "
-                    "falling back to the one before"
-                )
-                set_aside(self.directory, step)
+            except DamagedCheckpoint as damage:
+                self._say(f"{damage}; falling back to the one before")
+                from_main(lambda step=step: set_aside(self.directory, step))
                 with _LOCK:
                     self._manager.reload()
         return None
@@ -110,19 +141,27 @@ class Checkpoints:
         """
         try:
             return self._restore(step, abstract)
-        except Exception as error:
-            folder = self.directory / str(step)
-            problem = f"cannot be read ({type(error).__name__})" if folder.exists() else "is gone"
-            raise DamagedCheckpoint(f"{folder}: the best checkpoint {problem}") from error
+        except DamagedCheckpoint as damage:
+            what = str(damage).replace(": ", ": the best checkpoint ", 1)
+            raise DamagedCheckpoint(what) from damage
 
     def _restore(self, step: int, abstract: Any) -> tuple[Any, dict]:
-        with _LOCK:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-                ),
-            )
+        folder, problem = self.directory / str(step), ""
+        try:
+            with _LOCK:
+                _check_model(folder, abstract.params)
+                restored = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+                    ),
+                )
+        except UserError:
+            raise
+        except Exception as error:  # whatever a damaged file makes Orbax or tensorstore raise
+            problem = f"cannot be read ({type(error).__name__})" if folder.exists() else "is gone"
+        if not everywhere(not problem):
+            raise DamagedCheckpoint(f"{folder}: {problem or 'cannot be read by another process'}")
         return restored.state, restored.data
 
     def wait(self) -> None:
@@ -141,15 +180,41 @@ def best_variables(run: Path) -> dict[str, Any]:
         run: its directory.
 
     Raises:
-        UserError: it has not finished, it diverged, or its checkpoint cannot be read.
+        UserError: it has not finished, it diverged, it is an ensemble, or its checkpoint cannot be
+            read.
+    """
+    result = finished(run, "init_from")
+    return read_variables(run / "checkpoints" / str(int(result["metrics"]["best_step"])))
+
+
+def finished(run: Path, flag: str) -> dict[str, Any]:
+    """Return the result of a run that left a network of its own.
+
+    Args:
+        run: its directory.
+        flag: that names the run.
+
+    Raises:
+        UserError: it has not ended, it diverged, or it is an ensemble.
     """
     path = run / "result.json"
     if not path.exists():
-        raise UserError(f"init_from: found no result in {run}, expected a run that has finished")
+        raise UserError(
+            f"{flag}: found no result in {run}, which has no result.json, expected a run that has "
+            "finished; launched again, it goes on"
+        )
     result = read_json(path)
     if result["status"] == "diverged":
-        raise UserError(f"init_from: {run} diverged, expected a run that reached its end")
-    return read_variables(run / "checkpoints" / str(int(result["metrics"]["best_step"])))
+        raise UserError(
+            f"{flag}: {run} diverged at step {result['steps']}, expected a run that did not, "
+            "perhaps with a smaller --config.optimizer.learning_rate"
+        )
+    if members := result.get("members"):
+        raise UserError(
+            f"{flag}: {run} is an ensemble, which has no network of its own; expected one of its "
+            f"members: {', '.join(members)}"
+        )
+    return result
 
 
 def read_variables(checkpoint: Path) -> dict[str, Any]:
@@ -185,6 +250,26 @@ def best_step(directory: Path) -> int | None:
     whole = {step: _metrics(directory / str(step)) for step in _steps(directory)}
     ranked = [(score(metrics), step) for step, metrics in whole.items() if metrics]
     return max(ranked)[1] if ranked else None
+
+
+def _check_model(checkpoint: Path, params: Any) -> None:
+    """Check that a checkpoint's parameters have the names and the shapes of `params`."""
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        stored = handler.metadata((checkpoint / "state").absolute()).tree["params"]
+    finally:
+        handler.close()
+    found, expected = (
+        {path.replace(".", "/"): tuple(x.shape) for path, x in flatten(tree).items()}
+        for tree in (stored, params)
+    )
+    for path in sorted({*found, *expected}):
+        if found.get(path) != expected.get(path):
+            raise UserError(
+                f"--workdir: {checkpoint} holds another model: found {path} of shape "
+                f"{found.get(path, 'none')}, expected {expected.get(path, 'none')}; choose another "
+                "folder, or the model that it was trained with"
+            )
 
 
 def set_aside(directory: Path, first: int) -> None:

@@ -11,8 +11,8 @@ from research import metrics
 from research.data.feed import evaluation_batches
 from research.data.split import Split
 from research.distributed.mesh import batch_sharding, replicated
+from research.tasks.additions import CARRY
 from research.tasks.evaluation import Evaluation
-from research.tasks.language_model import CARRY
 
 Task = Any  # see `research.tasks`
 

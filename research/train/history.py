@@ -6,7 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+NOTHING = 1e-30  # a gradient's norm below which float32 has none
+
 Rows = list[dict[str, Any]]
+
+UNRATED = {"validation/loss": None}  # of a checkpoint that no evaluation goes with
 
 
 def score(metrics: Mapping[str, float]) -> tuple[float, float]:
@@ -60,20 +64,22 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
     The validation metrics and `best_step` of the best checkpoint; the training metrics over the
     last `train.eval_every` steps; `dead_units`: their share at the last diagnostics, a mean over
     activations; `steps_to_accuracy` and `steps_to_loss`: the first evaluation that reaches
-    `experiment.target_accuracy` and `target_loss`, else NaN; and `clipped_fraction`: the share of
-    all steps whose gradient the clipping changed.
+    `experiment.target_accuracy` and `target_loss`, else NaN; `clipped_fraction`: the share of all
+    steps whose gradient the clipping changed; and what `gradients` tells.
     """
     metrics = {}
     if best := best_checkpointed(rows, config.train):
         metrics = {k: v for k, v in best.items() if k.startswith("validation/")}
         metrics["best_step"] = best["step"]
     logged = [row for row in rows if "train/loss" in row]
-    since = max(0, logged[-1]["step"] - config.train.eval_every)
-    metrics |= {k: _mean(logged, k, since) for k in logged[-1] if k.startswith("train/")}
-    metrics["clipped_fraction"] = _mean(logged, "clipped_fraction", 0)
+    if logged:  # unless no step was taken
+        since = max(0, logged[-1]["step"] - config.train.eval_every)
+        metrics |= {k: _mean(logged, k, since) for k in logged[-1] if k.startswith("train/")}
+        metrics["clipped_fraction"] = _mean(logged, "clipped_fraction", 0)
     dead = [{k: v for k, v in row.items() if "/dead_units/" in k} for row in rows]
     if dead := [found for found in dead if found]:
         metrics["dead_units"] = sum(dead[-1].values()) / len(dead[-1])
+    metrics |= gradients(rows)
     for name, reached in (
         ("accuracy", lambda found: found >= config.experiment.target_accuracy),
         ("loss", lambda found: found <= config.experiment.target_loss),
@@ -82,3 +88,44 @@ def final_metrics(rows: Rows, config: ConfigDict) -> dict[str, float]:
         steps = (step for step, value in found if value is not None and reached(value))
         metrics[f"steps_to_{name}"] = next(steps, None)
     return {k: math.nan if v is None else v for k, v in metrics.items()}
+
+
+def gradients(rows: Rows) -> dict[str, float]:
+    """Return how even the gradient is before training, at the first diagnostics, in powers of ten.
+
+    - `gradient_first`: the norm at the first layer's kernel.
+    - `gradient_flow`: that over the norm at the last's; below 0 the gradient vanishes on its way
+      back, above it explodes.
+    - `gradient_spread`: the largest norm of a layer over the smallest.
+    - `gradient_reach`, of a recurrent network: the norm with respect to the state of the first
+      layer at the first step over that at the last.
+
+    A norm below `NOTHING` counts as `NOTHING`; one that is not finite makes these NaN.
+
+    References:
+        Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
+        networks" (2010), §4.2; Pascanu et al., "On the difficulty of training recurrent neural
+        networks" (2013), §2.1.
+    """
+    layers = _first(rows, "diagnostics/gradient_norm/")
+    steps = _first(rows, "diagnostics/state_gradient/layer1_forward/t=")
+    found = {}
+    if layers:  # in their order
+        sizes = list(layers.values())
+        spread = max(sizes) - min(sizes) if all(map(math.isfinite, sizes)) else math.nan
+        found = {"gradient_first": sizes[0], "gradient_flow": sizes[0] - sizes[-1]}
+        found["gradient_spread"] = spread
+    if steps:
+        at = {int(t): size for t, size in steps.items()}
+        found["gradient_reach"] = at[min(at)] - at[max(at)]
+    return found
+
+
+def _first(rows: Rows, prefix: str) -> dict[str, float]:
+    """Return the decimal logarithms of the first row that has any, by what follows `prefix`."""
+    row = next((row for row in rows if any(name.startswith(prefix) for name in row)), {})
+    norms = {name[len(prefix) :]: v for name, v in row.items() if name.startswith(prefix)}
+    return {
+        name: math.nan if norm is None else math.log10(max(norm, NOTHING))
+        for name, norm in norms.items()
+    }

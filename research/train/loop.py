@@ -3,29 +3,46 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from research.config import plain
-from research.data.feed import evaluation_batches, make_feed
+from research.config import Preempted, plain
+from research.data.feed import make_feed, padding_share
 from research.data.sources import Dataset
 from research.data.split import Split
+from research.distributed.cluster import fetch, from_main, is_main, spread
+from research.distributed.collectives import sent
+from research.distributed.communication import replayed
 from research.distributed.mesh import batch_sharding, replicated
+from research.distributed.sharding import local_bytes
 from research.files import read_rows, write_json
 from research.metrics import mean
+from research.tasks.additions import model_size
 from research.train.checkpoint import Checkpoints, DamagedCheckpoint, abstract, set_aside
 from research.train.evaluation import evaluate_model, evaluated
-from research.train.history import best_checkpointed, checkpointed, final_metrics, out_of_patience
+from research.train.history import (
+    UNRATED,
+    best_checkpointed,
+    checkpointed,
+    final_metrics,
+    out_of_patience,
+)
 from research.train.optimizer import hyperparams, schedule_shape
 from research.train.probes import PROBES, target
-from research.train.program import Program, eval_batch_size, get_program, starting_variables
+from research.train.program import Program, eval_batch_size, evaluation_feed, get_program, swa_start
 from research.train.record import Run, provenance, record_attempt
+from research.train.start import calibrated, starting_variables
 from research.train.state import TrainState, params_digest, start_from
 from research.train.tasks import total_steps
+from research.train.teacher import taught_feed, teacher_of
+from research.train.utilization import Meter, Tracer, summarized
 from research.train.writers import Writers
+from research.transfer.batch_norm import adapt_batch_norm
 
 TARGET_SEED = 2**31  # added to a run's seed for the order of the target domain's images
 
@@ -39,11 +56,13 @@ def train(
     *,
     watch: Watch = lambda step, steps, row: None,
     say: Callable[[str], None] = print,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train `run` to its end from wherever it stands, and return its result.
 
     The numbers depend on the config, the seed and the hardware only: not on how often the run was
-    killed and resumed, nor on what trains beside it.
+    killed and resumed, nor on what trains beside it. Of several processes each calls this; the
+    first writes.
 
     Args:
         run: what to train.
@@ -51,37 +70,50 @@ def train(
         mesh: the devices to train on.
         watch: called with `(step, steps, row)` at every log row.
         say: called with a sentence worth a person's while.
+        stop: whether to checkpoint and leave, asked before every step.
+
+    Raises:
+        Preempted: `stop` said so; the run goes on from this very step when it is trained again.
     """
     with jax.enable_x64(run.config.train.precision == "float64"):
         while True:
             try:
-                return _train(run, dataset, mesh, watch, say)
+                return _train(run, dataset, mesh, watch, say, stop)
             except DamagedCheckpoint as damage:
                 say(f"{damage}; training again from the one before it")
-                rows = read_rows(run.directory / "metrics.jsonl")
-                best = best_checkpointed(rows, run.config.train)["step"]
-                set_aside(run.directory / "checkpoints", best)
+                from_main(lambda: _set_best_aside(run))
 
 
-def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[str, Any]:
+def _set_best_aside(run: Run) -> None:
+    rows = read_rows(run.directory / "metrics.jsonl")
+    best = best_checkpointed(rows, run.config.train)["step"]
+    set_aside(run.directory / "checkpoints", best)
+
+
+def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say, stop) -> dict[str, Any]:
     config, directory = run.config, run.directory
     steps = total_steps(config, dataset)
     program = get_program(config, dataset, mesh)
-    write_json(directory / "config.json", run.settings(dataset))
-    for name, vocabulary in dataset.vocabularies().items():
-        vocabulary.save(directory / f"{name}.json")
+    if is_main():
+        write_json(directory / "config.json", run.settings(dataset))
+        for name, vocabulary in dataset.vocabularies().items():
+            vocabulary.save(directory / f"{name}.json")
 
     checkpoints = Checkpoints(directory / "checkpoints", config.train.keep, say)
     state = program.init(
-        *jax.device_put((jax.random.key(run.seed), hyperparams(config.optimizer)), replicated(mesh))
+        *spread((jax.random.key(run.seed), hyperparams(config.optimizer)), replicated(mesh))
     )
     restored = checkpoints.restore_latest(abstract(state))
-    start = 0
+    position = {"position": 0}
     if restored:
-        state, start = restored[0], restored[1]["position"]
+        state, position = restored
     elif config.init_from:
         state = start_from(state, starting_variables(config, dataset, state.variables))
-    attempts = record_attempt(directory, start)
+        if program.observe is not None:
+            variables = calibrated(config, dataset, mesh, state.variables, program.observe)
+            state = start_from(state, variables)
+    start = position["position"]
+    attempts = from_main(lambda: record_attempt(directory, start))
     writers = Writers(
         directory,
         start,
@@ -90,9 +122,12 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
     )
     status = "finished"
     try:
-        if not out_of_patience(writers.rows, config.train.patience):
+        if not steps:
+            _rate(program, state, run, dataset, mesh, checkpoints, writers, fresh=not restored)
+        elif not out_of_patience(writers.rows, config.train.patience):
             state, status = _fit(
-                program, state, start, steps, run, dataset, mesh, checkpoints, writers, watch
+                *(program, state, position, steps, run, dataset, mesh, checkpoints, writers, watch),
+                *(say, stop),
             )
         if status == "finished" and int(state.step) < steps:
             status = "stopped_early"
@@ -113,10 +148,12 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
             metrics |= {f"test/{name}": value for name, value in tested.items()}
             for probe in config.train.probes:
                 metrics |= PROBES[probe](
-                    program, best.variables, dataset, tested, config.train, mesh=mesh, **options
+                    program, best.variables, dataset, tested, run, mesh=mesh, **options
                 )
             if dataset.target is not None:
-                metrics |= target(program, best.variables, dataset, mesh=mesh, **options)
+                adapt = config.transfer.adapt == "adabn"
+                options |= {"adapt": adapt, "mesh": mesh}
+                metrics |= target(program, best.variables, dataset, **options)
     finally:
         checkpoints.close()
         writers.close()
@@ -129,22 +166,56 @@ def _train(run: Run, dataset: Dataset, mesh: Mesh, watch: Watch, say) -> dict[st
         "steps": int(state.step),
         "resumed_from": [a["from"] for a in attempts if a["from"] > 0],
         "metrics": {k: v if math.isfinite(v) else None for k, v in metrics.items()},
-        "params_digest": params_digest(jax.device_get(state.params)),
+        "params_digest": params_digest(fetch(state.params)),
         "wall_seconds": writers.rows[-1]["wall_seconds"],
         "compile_seconds": program.compile_seconds,
-        "parameters": sum(p.size for p in jax.tree.leaves(state.params)),
+        "parameters": model_size(state.params),
         "macs": program.macs,
+        "utilization": {
+            **summarized(writers.rows),
+            "state_mb": local_bytes((state.params, state.opt_state)) / 1e6,  # of each device
+            "padding": _padding(run, dataset),
+            "communication_mb": sent(program.collectives) / 1e6,  # of a step
+            "temporary_mb": program.temporary_bytes / 1e6,
+        },
+        "layout": {
+            "mesh": dict(mesh.shape),
+            "parallel": config.train.parallel,
+            "parameter_bytes": local_bytes(state.params),  # on each device
+            "optimizer_bytes": local_bytes(state.opt_state),
+        },
         "config": run.settings(dataset),
         **provenance(attempts),
     }
-    write_json(directory / "result.json", result)
+    from_main(lambda: str(write_json(directory / "result.json", result)))
     return result
+
+
+def _rate(
+    program: Program,
+    state: TrainState,
+    run: Run,
+    dataset: Dataset,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    writers: Writers,
+    *,
+    fresh: bool,
+) -> None:
+    """Evaluate and checkpoint a network that is not trained."""
+    began = time.perf_counter()
+    validation = evaluate(program, state, dataset, "validation", run.config, mesh)
+    if fresh:
+        checkpoints.save(state, validation, {"position": 0})
+        checkpoints.wait()
+    if not writers.rows:
+        writers.write(0, validation | {"wall_seconds": time.perf_counter() - began})
 
 
 def _fit(
     program: Program,
     state: TrainState,
-    start: int,
+    position: dict[str, Any],
     steps: int,
     run: Run,
     dataset: Dataset,
@@ -152,17 +223,40 @@ def _fit(
     checkpoints: Checkpoints,
     writers: Writers,
     watch: Watch,
+    say: Callable[[str], None],
+    stop: Callable[[], bool],
 ) -> tuple[TrainState, str]:
-    """Take the steps after `start`; return the last state and `finished` or `diverged`."""
+    """Take the steps after `position`; return the last state and `finished` or `diverged`."""
     settings = run.config.train
-    feed = _training_feed(run, dataset, mesh, start)
+    saved = start = position["position"]
+    feed = _training_feed(run, dataset, mesh, start, program, state.key)
     shape = schedule_shape(run.config.optimizer.schedule, steps)
     spent = writers.rows[-1]["wall_seconds"] if writers.rows else 0.0
+    spent = position.get("wall_seconds", spent)
     began = time.perf_counter()
-    unread = []  # metrics still on the device: reading them would wait for the step
+    meter = Meter(
+        mesh,
+        step_flops=6 * program.macs * run.config.data.batch_size,
+        precision=settings.precision,
+        communication=replayed(program.collectives, mesh),
+    )
+    tracer = Tracer(settings.profile, run.directory, say)
+    # Metrics still on the device: reading them would wait for the step.
+    unread = position.get("unread", [])
     try:
         for step in range(start + 1, steps + 1):
-            state, metrics = program.step(state, next(feed))
+            if stop():
+                if saved < step - 1:
+                    read = [(at, jax.tree.map(float, m)) for at, m in jax.device_get(unread)]
+                    seconds = spent + time.perf_counter() - began
+                    here = {"position": step - 1, "unread": read, "wall_seconds": seconds}
+                    checkpoints.save(state, UNRATED, here)
+                raise Preempted(f"{run.arm} seed {run.seed} at step {step - 1}")
+            with meter.waiting():
+                batch = next(feed)
+            tracer.before(step)
+            state, metrics = program.step(state, batch)
+            tracer.after(step, metrics)
             if step != 1 and settings.diagnostics_every and step % settings.diagnostics_every:
                 del metrics["diagnostics"]  # zeros, between the steps that take them
             unread.append((step, metrics))
@@ -170,6 +264,7 @@ def _fit(
             if not (evaluating or step % settings.log_every == 0):
                 continue
             *between, row = _rows(jax.device_get(unread), program.layers)
+            row |= meter.row(min(len(unread), step - start))
             unread = []
             for earlier in between:
                 writers.write(earlier.pop("step"), earlier)
@@ -180,6 +275,8 @@ def _fit(
             watched = (row["train/loss"], row["gradient_norm_clipped"])
             diverged = not all(map(math.isfinite, watched))
             if evaluating and not diverged:
+                if settings.swa and program.moments and step > swa_start(run.config, steps):
+                    state = _with_own_statistics(program, state, dataset, run.config, mesh)
                 row |= evaluate(program, state, dataset, "validation", run.config, mesh)
                 diverged = not math.isfinite(row["validation/loss"])
             row["wall_seconds"] = spent + time.perf_counter() - began
@@ -192,15 +289,22 @@ def _fit(
                 if stopping or checkpointed(step, settings):
                     validation = {k: v for k, v in row.items() if k.startswith("validation/")}
                     checkpoints.save(state, validation, {"position": step})
+                    saved = step
                 if stopping:
                     break
+            meter.begin()
     finally:
+        tracer.close()
         feed.close()
     return state, "finished"
 
 
-def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterator[Any]:
-    """Yield batches from step `start` on, for DANN with the target domain's images beside them."""
+def _training_feed(
+    run: Run, dataset: Dataset, mesh: Mesh, start: int, program: Program, key: jax.Array
+) -> Iterator[Any]:
+    """Yield batches from step `start` on, for DANN with the target domain's images beside them, for
+    a student with what its teacher says of theirs; its augmentation is drawn from the run's `key`.
+    """
     data = run.config.data
 
     def feed(split: Split, seed: int) -> Iterator[Any]:
@@ -215,6 +319,15 @@ def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterat
             start=start,
         )
 
+    if teacher := teacher_of(run.config, dataset):
+        yield from taught_feed(
+            *(teacher, program.task, dataset.train, partial(feed, seed=run.seed)),
+            mesh=mesh,
+            batch_size=data.eval_batch_size,
+            key=jnp.copy(key),  # the state's own is donated to its first step
+            start=start,
+        )
+        return
     if run.config.transfer.adapt != "dann":
         yield from feed(dataset.train, run.seed)
         return
@@ -228,6 +341,25 @@ def _training_feed(run: Run, dataset: Dataset, mesh: Mesh, start: int) -> Iterat
             each.close()
 
 
+def _padding(run: Run, dataset: Dataset) -> float:
+    data = run.config.data
+    options = {"batch_size": data.batch_size, "seed": run.seed, "buckets": data.buckets}
+    return padding_share(dataset.train, **options)
+
+
+def _with_own_statistics(
+    program: Program, state: TrainState, dataset: Dataset, config: ConfigDict, mesh: Mesh
+) -> TrainState:
+    """Return `state` with those statistics in batch norm that the averaged weights have on the
+    training images; those of the weights as they are, which training does not look at, are gone.
+    """
+    batches = evaluation_feed(config, dataset, "train", mesh)
+    found = adapt_batch_norm(program.moments, state.variables, batches)["batch_stats"]
+    old = state.collections["batch_stats"]
+    placed = jax.tree.map(lambda new, old: spread(new, old.sharding), found, old)
+    return state.replace(collections={**state.collections, "batch_stats": placed})
+
+
 def evaluate(
     program: Program,
     state: TrainState,
@@ -237,12 +369,7 @@ def evaluate(
     mesh: Mesh,
 ) -> dict[str, float]:
     """Return `{"<split>/loss": …, "<split>/accuracy": …}` over every example of a split."""
-    batches = evaluation_batches(
-        getattr(dataset, split),
-        batch_size=eval_batch_size(config, dataset),
-        sharding=batch_sharding(mesh),
-        kind=config.data.feed,
-    )
+    batches = evaluation_feed(config, dataset, split, mesh)
     sums = [sums for sums, _ in evaluated(program.evaluate, state.variables, batches)]
     return mean(jax.device_get(sums), f"{split}/")
 

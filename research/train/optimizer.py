@@ -67,7 +67,7 @@ def schedule_shape(config: ConfigDict, steps: int) -> optax.Schedule:
     warmup = round(config.warmup * steps)
     rest = max(steps - warmup, 1)
     if config.name == "one_cycle":
-        return optax.cosine_onecycle_schedule(steps, 1.0, pct_start=config.warmup or 0.3)
+        return optax.cosine_onecycle_schedule(max(steps, 1), 1.0, pct_start=config.warmup or 0.3)
     drops = Counter(round(share * steps) - warmup for share in config.boundaries)
     after = {
         "constant": lambda: optax.constant_schedule(1.0),

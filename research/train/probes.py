@@ -1,5 +1,7 @@
 """What else a finished run's best checkpoint is asked, beside the test: `train.probes`."""
 
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +14,12 @@ from ml_collections import ConfigDict
 from research.config import UserError
 from research.data.feed import evaluation_batches
 from research.data.sources import Dataset
-from research.distributed.mesh import batch_sharding, replicated
+from research.distributed.cluster import fetch, from_main
+from research.distributed.mesh import batch_sharding
+from research.inspection.invariance import DIRECTIONS, moved_by
 from research.train.evaluation import evaluate_model
 from research.train.program import Program
+from research.train.record import Run
 from research.train.tasks import task_name
 from research.train.translate import translate
 from research.transfer.batch_norm import adapt_batch_norm
@@ -27,7 +32,7 @@ def gap(
     variables: Any,
     dataset: Dataset,
     tested: Tested,
-    settings: ConfigDict,
+    run: Run,
     **options,
 ) -> Tested:
     """Return accuracy and loss on the training images, unaugmented and without dropout, as
@@ -40,15 +45,12 @@ def gap(
     return seen | {"gap": found["accuracy"] - tested["accuracy"]}
 
 
-SHIFTS = ((0, 1), (0, -1), (1, 0), (-1, 0))  # pixels, down and to the right
-
-
 def shift(
     program: Program,
     variables: Any,
     dataset: Dataset,
     tested: Tested,
-    settings: ConfigDict,
+    run: Run,
     *,
     mesh: Mesh,
     **options,
@@ -73,20 +75,20 @@ def shift(
             return np.asarray(program.task.head.predict(jnp.asarray(jax.device_get(outputs))))
 
         real, before = np.asarray(batch["mask"]) > 0, predict(batch["image"])
-        for pixels in SHIFTS:
+        for pixels in DIRECTIONS:
             moved = jax.device_put(moved_by(batch["image"], pixels), batch["image"].sharding)
             same += np.sum((predict(moved) == before)[real])
             total += np.sum(real)
     return {"shift_consistency": float(same / total)}
 
 
-def target(program: Program, variables: Any, dataset: Dataset, **options) -> Tested:
+def target(program: Program, variables: Any, dataset: Dataset, *, adapt: bool, **options) -> Tested:
     """Return the metrics of a test in the domain of `dataset.target`, as `target/…`.
 
     The images are normalised as those that the model was trained on, and batch norm has been
-    adapted to those of the target's training split where the program has `moments`.
+    adapted to those of the target's training split if `adapt`.
     """
-    if program.moments is not None:
+    if adapt:
         batches = evaluation_batches(
             dataset.target.train,
             batch_size=options["batch_size"],
@@ -94,20 +96,11 @@ def target(program: Program, variables: Any, dataset: Dataset, **options) -> Tes
             kind=options["feed"],
         )
         adapted = adapt_batch_norm(program.moments, variables, batches)
-        variables = jax.device_put(adapted, replicated(options["mesh"]))
+        variables = jax.device_put(adapted, jax.tree.map(lambda x: x.sharding, variables))
     found = evaluate_model(
         program.task, variables, dataset.target.test, compiled=program.evaluate, **options
     ).metrics
     return {f"target/{name}": value for name, value in found.items()}
-
-
-def moved_by(images: jax.Array, pixels: tuple[int, int]) -> np.ndarray:
-    """Move images [N, H, W, C] down and to the right by so many `pixels`, repeating the border."""
-    images = np.asarray(images)
-    for axis, by in enumerate(pixels, start=1):
-        places = np.clip(np.arange(images.shape[axis]) - by, 0, images.shape[axis] - 1)
-        images = np.take(images, places, axis)
-    return images
 
 
 LENGTHS = ("short", "middle", "long")
@@ -118,7 +111,7 @@ def bleu(
     variables: Any,
     dataset: Dataset,
     tested: Tested,
-    settings: ConfigDict,
+    run: Run,
     **options,
 ) -> Tested:
     """Return `test/bleu`, from 0 to 100, of translations of the test split, by sacrebleu; and as
@@ -135,7 +128,7 @@ def bleu(
     """
     import sacrebleu
 
-    options |= {"beams": settings.beams, "alpha": settings.alpha}
+    options |= {"beams": run.config.train.beams, "alpha": run.config.train.alpha}
     lines = translate(program.task, variables, dataset.test, dataset.target_vocabulary, **options)
     references = dataset.references["test"]
     lengths = dataset.test.arrays()["length"]
@@ -150,7 +143,57 @@ def bleu(
     return {f"test/bleu{name}": score(held) for name, held in groups.items() if held.size}
 
 
-PROBES: dict[str, Callable[..., Tested]] = {"gap": gap, "shift": shift, "bleu": bleu}
+TIMES = 7
+
+
+def weigh(
+    program: Program,
+    variables: Any,
+    dataset: Dataset,
+    tested: Tested,
+    run: Run,
+    *,
+    mesh: Mesh,
+    **options,
+) -> Tested:
+    """Write the network, in the bits that `quantize.kind` gives it, to `network.safetensors` in the
+    run's directory; return what it takes.
+
+    That is what `research.compression.artefact.footprint` says, and `latency_ms`: the median of
+    `TIMES` evaluations of a batch by the compiled function, which computes in floats, whatever the
+    kind.
+    """
+    from research.compression.artefact import footprint  # imports qwix, which takes a second
+
+    path, kind = run.directory / "network.safetensors", run.config.quantize.kind
+    latency = _latency(program.evaluate, variables, dataset, mesh, **options)
+    variables = fetch(variables)
+    found = from_main(lambda: footprint(path, variables, "float32" if kind == "none" else kind))
+    return found | {"latency_ms": latency}
+
+
+def _latency(
+    evaluate: Callable, variables: Any, dataset: Dataset, mesh: Mesh, *, batch_size: int, feed: str
+) -> float:
+    batch = next(
+        evaluation_batches(
+            dataset.test, batch_size=batch_size, sharding=batch_sharding(mesh), kind=feed
+        )
+    )
+    seconds = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        jax.block_until_ready(evaluate(variables, batch))
+        seconds.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(seconds)
+
+
+PROBES: dict[str, Callable[..., Tested]] = {
+    "gap": gap,
+    "shift": shift,
+    "bleu": bleu,
+    "footprint": weigh,
+}
 
 
 def check_probes(config: ConfigDict, dataset: Dataset) -> None:
@@ -163,6 +206,7 @@ def check_probes(config: ConfigDict, dataset: Dataset) -> None:
     needs = {
         "gap": (task in ("classification", "tagging"), "a set with classes"),
         "shift": ("image" in dataset.train.spec, "a set of images"),
+        "footprint": (True, "any"),
         "bleu": (
             task == "translation" and "test" in dataset.references,
             "a set of translations, such as 'multi30k/de-en'",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from research.config import plain
+from research.checks import validate
+from research.config import flatten, get_config, override, plain
 from research.data.preprocess import channel_statistics
 from research.data.sources import Dataset
 from research.distributed.mesh import cores
@@ -46,11 +48,15 @@ class Run:
 
     def settings(self, dataset: Dataset) -> dict[str, Any]:
         """Return what config.json holds: the config, and by what the data (and the weights that
-        the run starts from) can be told apart.
+        the run starts from or is taught by) can be told apart.
         """
         weights = {}
         if self.config.init_from:
-            weights = {"weights_sha256": source_digest(self.config.init_from)}
+            weights["weights_sha256"] = source_digest(self.config.init_from)
+        if self.config.distill.teacher:
+            weights["teacher_sha256"] = source_digest(self.config.distill.teacher)
+        if self.config.ensemble.members:
+            weights["members_sha256"] = [*map(source_digest, self.config.ensemble.members)]
         return plain(self.config) | weights | {"dataset": facts(dataset)}
 
     def result(self) -> dict[str, Any] | None:
@@ -59,8 +65,33 @@ class Run:
         return read_json(path) if path.exists() else None
 
 
+LATER = ("class_names",)  # facts that older runs have not recorded
+
+
 def facts(dataset: Dataset) -> dict[str, Any]:
     """Return by what a dataset can be told apart from another of its name."""
+    found = _facts(dataset)
+    return found | ({"class_names": list(dataset.class_names)} if dataset.class_names else {})
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Return the first fact that differs: what it is, and what it was and is; None where none does.
+
+    Of the names of classes it is the first that differs. What older runs have not recorded does
+    not.
+    """
+    for fact in now | before:
+        was, here = before.get(fact), now.get(fact)
+        if was == here or (fact in LATER and fact not in before):
+            continue
+        if fact == "class_names" and len(was) == len(here or ()):
+            k = next(k for k, (a, b) in enumerate(zip(was, here, strict=True)) if a != b)
+            return f"class {k}", repr(was[k]), repr(here[k])
+        return fact, was, here
+    return None
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
     found: dict[str, Any] = {"classes": dataset.num_classes}
     sizes = [len(s) for s in (dataset.train, dataset.validation, dataset.test)]
     if "image" not in dataset.train.spec:
@@ -72,12 +103,28 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     return found | {"image_shape": image_shape, "sizes": sizes, "mean": mean, "std": std}
 
 
+def recorded(record: dict[str, Any], overrides: Mapping[str, Any], path: Path) -> ConfigDict:
+    """Return the config that config.json holds; fields that came later have their defaults."""
+    beside = (
+        *("dataset", "weights_sha256", "teacher_sha256", "members_sha256"),
+        "experiment",
+    )  # which changes no number
+    fields = {k: v for k, v in record.items() if k not in beside}
+    config = override(get_config(), {k: _tuples(v) for k, v in flatten(fields).items()}, str(path))
+    config = override(config, overrides, "--config")
+    validate(config)
+    return config
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
 def record_attempt(directory: Path, start: int) -> list[dict]:
     """Append to attempts.jsonl that the run (re)starts from `start`; return all attempts."""
     path = directory / "attempts.jsonl"
-    _git()  # the commit of the code that is loaded, whatever is checked out while it runs
     now = datetime.datetime.now(datetime.UTC).isoformat()
-    row = {"from": start, "time": now, "code": code_digest()}
+    row = {"from": start, "time": now, "code": code_digest(), "git": dict(_git())}
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
     return read_rows(path)
@@ -95,7 +142,7 @@ def provenance(attempts: list[dict]) -> dict[str, Any]:
                 name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "numpy")
             },
         },
-        "git": dict(_git()),
+        "git": attempts[-1]["git"],
         "hardware": {
             "platform": device.platform,
             "device": device.device_kind,

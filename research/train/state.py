@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from flax import struct
 
+from research.distributed.cluster import spread
+
 
 class TrainState(struct.PyTreeNode):
     """The state of one run.
@@ -19,7 +21,7 @@ class TrainState(struct.PyTreeNode):
         collections: what the forward pass moves (`batch_stats`), `{}` for a model without any.
         opt_state: the optimiser's, with the runtime hyperparameters inside.
         key: the run's PRNG key; step i draws from `fold_in(key, i)`.
-        ema: moving average of `params`, or None.
+        ema: average of `params`, a moving one or that of the last steps, or None.
     """
 
     step: jax.Array
@@ -60,7 +62,7 @@ def start_from(state: TrainState, variables: Any) -> TrainState:
     """Return `state` with other parameters and collections, cast and placed as its own are."""
 
     def place(new, old):
-        return jax.device_put(np.array(new, old.dtype), old.sharding)
+        return spread(np.array(new, old.dtype), old.sharding)
 
     collections = dict(variables)
     params = collections.pop("params")

@@ -1,5 +1,6 @@
 """The task that a config and a dataset make."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.checks import is_calibrated, is_post_training
 from research.config import UserError, unknown
 from research.data import augment
 from research.data.preprocess import channel_statistics, normalization
@@ -33,6 +35,7 @@ from research.tasks.translation import Translation
 PRECISIONS = {
     "float32": (jnp.float32, jnp.float32),
     "bfloat16": (jnp.bfloat16, jnp.float32),
+    "float16": (jnp.float16, jnp.float32),
     "float64": (jnp.float64, jnp.float64),
 }
 
@@ -60,6 +63,28 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification | Sequence
     Raises:
         UserError: a model, a switch, an augmentation or a normalisation that cannot be.
     """
+    task = _float_task(config, dataset)
+    if config.quantize.kind == "none":
+        return task
+    from research.compression.quantization import Quantized  # imports qwix, which takes a second
+
+    if is_calibrated(config) and config.model.name == "seq2seq":
+        raise UserError(
+            f"quantize.calibration: found {config.quantize.calibration!r} with "
+            "model.name='seq2seq', whose decoder's activations are out of sight; expected 'none': "
+            "weights alone"
+        )
+    if is_calibrated(config) and getattr(task, "recursive", False):
+        raise UserError(
+            f"quantize.calibration: found {config.quantize.calibration!r} with "
+            "train.recursive=True, whose steps one after another are out of sight; expected "
+            "'none': weights alone"
+        )
+    model = Quantized(task.model, config.quantize.kind, is_calibrated(config))
+    return dataclasses.replace(task, model=model)
+
+
+def _float_task(config: ConfigDict, dataset: Dataset) -> Classification | SequenceTask:
     if "image" not in dataset.train.spec:
         return _sequence_task(config, dataset)
     if config.model.name in SEQUENCE_MODELS:
@@ -72,7 +97,7 @@ def make_task(config: ConfigDict, dataset: Dataset) -> Classification | Sequence
 
 def _image_task(config: ConfigDict, dataset: Dataset) -> Classification:
     augment.check(config.data.augment, dataset.image_shape[-1])
-    dtype, param_dtype = PRECISIONS[config.train.precision]
+    dtype, param_dtype = _dtypes(config)
     head = HEADS[config.train.head]
     model = create_model(
         config.model.name,
@@ -149,9 +174,15 @@ def _sequence_task(config: ConfigDict, dataset: Dataset) -> SequenceTask:
             switches["vocabulary_size"] = len(dataset.vocabulary)
         if readout or options.get("recursive"):
             switches["readout"] = "steps"
-    dtype, param_dtype = PRECISIONS[config.train.precision]
+    dtype, param_dtype = _dtypes(config)
     switches |= {"dtype": dtype, "param_dtype": param_dtype}
     return make(create_model(config.model.name, **model_switches(config) | switches), **options)
+
+
+def _dtypes(config: ConfigDict) -> tuple[Any, Any]:
+    """Return those of the computation and of the parameters."""
+    dtype, param_dtype = PRECISIONS[config.train.precision]
+    return PRECISIONS.get(config.quantize.kind, (dtype,))[0], param_dtype
 
 
 def _answers(name: str, config: ConfigDict, dataset: Dataset) -> tuple[int, dict[str, Any]]:
@@ -221,6 +252,8 @@ def model_switches(config: ConfigDict) -> dict[str, Any]:
 
 def total_steps(config: ConfigDict, dataset: Dataset) -> int:
     """Return the optimiser steps of a run: `train.steps`, or what `train.epochs` come to."""
+    if is_post_training(config):
+        return 0
     if config.train.steps:
         return config.train.steps
     return max(1, round(config.train.epochs * len(dataset.train) / config.data.batch_size))

@@ -45,6 +45,7 @@ def translate(
     """
     length = length or split.spec["inputs"][0][0] * 3 // 2 + 10
     decode = _compiled(task, mesh, beams, alpha, length)
+    variables = jax.device_put(variables, replicated(mesh))
     lines = []
     for batch in evaluation_batches(
         split, batch_size=batch_size, sharding=batch_sharding(mesh), kind=feed

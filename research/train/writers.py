@@ -4,22 +4,26 @@ import json
 import math
 from pathlib import Path
 
+from research.distributed.cluster import from_main, is_main
 from research.files import read_rows, write
 
 
 class Writers:
     """The metric writers of one run, opened at the step that it starts from.
 
-    Rows after that step belong to a life that was cut off, and are dropped.
+    Rows after that step belong to a life that was cut off, and are dropped. Of several processes
+    only the first writes; the others keep the rows.
     """
 
     def __init__(self, directory: Path, start: int, *, tensorboard: bool, wandb: dict | None):
         """Open the writers in `directory`; `wandb` holds the arguments of `wandb.init`."""
         path = directory / "metrics.jsonl"
-        self.rows = [row for row in read_rows(path) if row["step"] <= start]
+        self.rows = from_main(lambda: [row for row in read_rows(path) if row["step"] <= start])
+        self._file = self._events = self._wandb = None
+        if not is_main():
+            return
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = path.open("a", buffering=1)
-        self._events = self._wandb = None
         if tensorboard:
             from tensorboardX import SummaryWriter
 
@@ -36,7 +40,8 @@ class Writers:
         finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
         row = {"step": step} | finite
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
         if self._events:
             for name, value in finite.items():
                 if value is not None:  # tensorboardX warns of each that is not finite
@@ -46,7 +51,8 @@ class Writers:
 
     def close(self) -> None:
         """Flush and close everything."""
-        self._file.close()
+        if self._file:
+            self._file.close()
         if self._events:
             self._events.close()
         if self._wandb:

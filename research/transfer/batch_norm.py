@@ -37,6 +37,20 @@ def frozen_batch_norms(freeze: Sequence[str]):
     )
 
 
+@contextlib.contextmanager
+def synchronized_batch_norms(axis: str) -> Iterator[None]:
+    """Within a `shard_map` or `pmap`, take each batch norm's statistics over all its devices."""
+
+    def intercept(next_function, arguments, keywords, context):
+        if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+            # Flax has it as a field, which models do not set; the module lives for this call only.
+            object.__setattr__(context.module, "axis_name", axis)
+        return next_function(*arguments, **keywords)
+
+    with nn.intercept_methods(intercept):
+        yield
+
+
 def moments(model: nn.Module, variables: Any, images: jax.Array, mask: jax.Array) -> Any:
     """Return the mean and variance that enter each batch norm, over one batch, as `batch_stats`.
 

@@ -14,6 +14,8 @@ from research.transfer import torch_file
 TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", ".npz", *TORCH)
 
+KIND = "ablate_kind"  # what the metadata of a quantised network call its kind
+
 # What a model's page on the hub calls its weights, in the order in which they are looked for.
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -29,6 +31,11 @@ def load_weights(source: str | Path) -> dict[str, np.ndarray]:
         UserError: there is no such file, it is damaged, or holds anything but finite numbers.
     """
     path = find(source)
+    if path.suffix == ".safetensors" and (kind := quantized_kind(path)):
+        raise UserError(
+            f"{path}: found a network that is quantised to {kind}, expected weights in floats; "
+            f"--mode=evaluate --checkpoint={path} takes it as it is"
+        )
     try:
         if path.suffix in TORCH:
             tensors = torch_file.read(path)
@@ -50,6 +57,17 @@ def load_weights(source: str | Path) -> dict[str, np.ndarray]:
             f"{len(tensors)} tensors: {', '.join(spoilt[:8])}{', …' if len(spoilt) > 8 else ''}"
         )
     return tensors
+
+
+def quantized_kind(path: Path) -> str | None:
+    """Return how the weights in a file are quantised; None where it is none of
+    `research.compression.artefact`'s.
+    """
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return (file.metadata() or {}).get(KIND)
+    except (OSError, ValueError, safetensors.SafetensorError):
+        return None
 
 
 def _finite(tensor: np.ndarray) -> bool:

@@ -22,6 +22,16 @@ def finished(tmp_path_factory, tiny, digits, mesh):
     return make
 
 
+@pytest.fixture(scope="session")
+def quantized(finished, tmp_path_factory, tiny, digits, mesh):
+    """Quantise that model to int8, by a run of its own; return its directory."""
+    directory = tmp_path_factory.mktemp("int8") / "base" / "seed_0"
+    changes = {"init_from": str(finished()[0]), "quantize.kind": "int8"}
+    config = tiny(changes | {"train.probes": ("footprint",)})
+    train(Run("tiny", "laptop", "base", 0, config, directory), digits, mesh)
+    return directory
+
+
 SEQUENCES = {
     "toy/text": {"data.length": 20, "data.batch_size": 8},
     "toy/strokes": {"data.train_size": 64, "data.length": 20},

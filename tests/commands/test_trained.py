@@ -1,14 +1,22 @@
 import json
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
+from research.commands.evaluate import evaluate_checkpoint
+from research.commands.export import export
+from research.commands.inspect import inspect
 from research.commands.trained import locate, open_trained
 from research.config import UserError
 from research.train.checkpoint import best_step
+from research.train.loop import train
+from research.train.record import Run
 from research.train.state import params_digest
+
+COMMANDS = (evaluate_checkpoint, export, partial(inspect, what="all"))
 
 
 def steps(directory):
@@ -83,8 +91,28 @@ def test_a_checkpoint_that_is_not_there(finished, path, words):
 def test_a_run_without_checkpoints(finished, tmp_path):
     directory, _ = finished()
     shutil.copy(directory / "config.json", tmp_path)
-    with pytest.raises(UserError, match="no whole checkpoint"):
+    with pytest.raises(UserError, match=r"no whole checkpoint.*; launch the run again"):
         locate(str(tmp_path))
+    shutil.copy(directory / "result.json", tmp_path)
+    with pytest.raises(UserError, match=r"no whole checkpoint.*; to train it again, move its res"):
+        locate(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def lost(tmp_path_factory, tiny, digits, mesh):
+    """Train at a rate at which a network diverges before its first checkpoint."""
+    directory = tmp_path_factory.mktemp("runs") / "lost"
+    config = tiny({"optimizer.learning_rate": 1e30, "train.eval_every": 6})
+    result = train(Run("tiny", "laptop", "base", 0, config, directory), digits, mesh)
+    assert result["status"] == "diverged" and not [*(directory / "checkpoints").iterdir()]
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_run_that_diverged(lost, command):
+    with pytest.raises(UserError, match=r"--checkpoint: .*lost diverged at step 2, .*learning_"):
+        command(str(lost), None, {})
+    assert not {"evaluation", "export", "inspection"} & {path.name for path in lost.iterdir()}
 
 
 def test_a_damaged_checkpoint(finished, tmp_path):
@@ -102,6 +130,30 @@ def test_another_model_does_not_fit(finished):
     shapes = r"(?s)--checkpoint=.*/60: .*params/dense1/kernel: found \[64, 16\], expected \[64, 8\]"
     with pytest.raises(UserError, match=shapes):
         open_trained(str(directory), None, {"model.hidden": (8,)})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("network", ["", "network.safetensors"])
+def test_a_quantised_network_is_opened_as_it_is_alone(quantized, command, network):
+    path, before = str(quantized / network), sorted(quantized.rglob("*"))
+    for field, found in (("kind", "none"), ("kind", "xnor"), ("calibration", "none")):
+        expected = {"kind": "int8", "calibration": "absmax"}[field]
+        words = f"--config.quantize.{field}: found '{found}', but .* int8; expected '{expected}'"
+        with pytest.raises(UserError, match=words):
+            command(path, None, {f"quantize.{field}": found})
+    assert sorted(quantized.rglob("*")) == before
+
+
+def test_a_network_in_floats_can_be_quantised_as_it_is_opened(finished, quantized):
+    as_run = open_trained(str(quantized), None, {})
+    opened = open_trained(str(finished()[0]), None, {"quantize.kind": "int8", "init_from": "x"})
+    same = jax.tree.map(np.array_equal, opened.variables, as_run.variables)
+    assert "ranges" in same and all(jax.tree.leaves(same))
+
+
+def test_another_model_does_not_fit_a_file(quantized):
+    with pytest.raises(UserError, match=r"params/dense1/kernel: found \[64, 16\], expected \[64"):
+        open_trained(str(quantized / "network.safetensors"), None, {"model.hidden": (8,)})
 
 
 def test_other_data_are_refused(finished):

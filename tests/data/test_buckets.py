@@ -12,7 +12,7 @@ from research.config import UserError
 from research.data.arrays import Arrays
 from research.data.buckets import Buckets
 from research.data.dataset import Options
-from research.data.feed import make_feed
+from research.data.feed import make_feed, padding_share
 from research.data.sequences import load
 from research.train.program import for_each_length
 
@@ -111,7 +111,7 @@ def test_a_step_for_each_length(pairs):
 
         return step
 
-    step, state = for_each_length(compile, shapes, Buckets.of(pairs, 4)), 0
+    (step, _), state = for_each_length(compile, shapes, Buckets.of(pairs, 4)), 0
     for batch in take(pairs, 31, buckets=4):
         state = step(state, batch)
     assert state == 31 and len(made) == len(set(made)) == 4
@@ -132,3 +132,10 @@ def test_what_cannot_be(name, count, message):
 def test_images_have_no_length(digits):
     with pytest.raises(UserError, match="a set of sequences that each have a length"):
         Buckets.of(digits.train, 2)
+
+
+def test_the_share_of_padding_is_that_of_the_batches(pairs):
+    for buckets in (1, 4):
+        batches = take(pairs, len(pairs) // 32, buckets=buckets)
+        found = padding_share(pairs, batch_size=32, seed=0, buckets=buckets)
+        assert found == pytest.approx(padding(batches))

@@ -11,7 +11,7 @@ from research.config import UserError
 from research.data.arrays import Arrays, padded, steps_of
 from research.data.feed import evaluation_batches, make_feed
 from research.data.stream import Stream
-from research.distributed.mesh import batch_sharding, data_mesh
+from research.distributed.mesh import batch_sharding, make_mesh
 
 KINDS = ["resident", "streaming"]
 
@@ -54,7 +54,7 @@ def test_training_rows_go_on_where_they_ended(mesh, kind):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "batch"), [(1003, 4), (1000, 8), (9, 4), (30, 8), (3, 8)])
 def test_evaluation_predicts_each_token_once(kind, size, batch):
-    tokens, sharding = text(size), batch_sharding(data_mesh(jax.devices()[:4]))
+    tokens, sharding = text(size), batch_sharding(make_mesh(jax.devices()[:4]))
     feed = evaluation_batches(
         Stream("t", tokens, 7), batch_size=batch, sharding=sharding, kind=kind
     )

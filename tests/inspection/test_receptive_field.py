@@ -177,6 +177,13 @@ def resnet8():
     return model, variables, images
 
 
+def test_of_no_gradient_there_is_no_share():
+    assert np.isnan(
+        share_inside(np.zeros((4, 4)), [Field(3, 1, 0, axis=a) for a in (1, 2)], (1, 1))
+    )
+    assert effective_size(np.zeros((4, 4))) == 0
+
+
 @pytest.mark.parametrize("endpoint", ["stem/act", "stage1/block1/act2", "stage3/block1/act2"])
 def test_effective_fields_lie_in_the_theoretical(resnet8, endpoint):
     model, variables, images = resnet8
@@ -231,3 +238,41 @@ def test_effective_size_of_a_square():
 def test_a_field_names_its_pixels():
     field = Field(size=7, stride=2, start=-3, axis=1)
     assert field.pixels(0) == (-3, 3) and field.pixels(10) == (17, 23)
+
+
+# Over the zoo: an endpoint that sees a part of the image, strides and branches behind it.
+ZOO = {
+    "lenet": ("conv1/act", (28, 28, 1)),
+    "resnet": ("stage2/block1/act2", (32, 32, 3)),
+    "mobilenet_v2": ("block4", (48, 48, 3)),
+    "xception": ("block1/act2", (71, 71, 3)),
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_effective_fields_lie_in_the_theoretical_over_the_zoo(name):
+    """With positive kernels that keep the size of what they read, no unit is off or saturated."""
+    endpoint, shape = ZOO[name]
+    switches = {"depth": 8, "width": 4} if name == "resnet" else {}
+    if name == "mobilenet_v2":
+        switches = {"width_multiplier": 0.25}
+    model = create_model(name, num_classes=10, **switches)
+    images = jax.random.uniform(jax.random.key(1), (1, *shape))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+
+    def draw(path, s):
+        if len(s.shape) < 2:
+            return jnp.full(s.shape, path[-1].key in ("scale", "var"), s.dtype)
+        inputs = np.prod(s.shape[:-1])
+        return jnp.asarray(rng.uniform(0.5, 1, s.shape) / inputs, s.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(draw, shapes)
+    gradient = effective_receptive_field(model, variables, images, endpoint)
+    fields = structure(model, shape).endpoints[endpoint]
+    found = jax.eval_shape(lambda v: model.apply(v, images)[1][endpoint], variables).shape
+    unit = [n // 2 for n in found[1:-1]]
+    assert share_inside(gradient, fields, unit) == 1
+    assert (gradient > 0).sum() < gradient.size  # or there would be nothing to lie in
+    smaller = [dataclasses.replace(f, size=f.size - 2, start=f.start + 1) for f in fields]
+    assert share_inside(gradient, smaller, unit) < 1

@@ -8,7 +8,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from research.distributed.mesh import data_mesh
+from research.distributed.mesh import make_mesh
 from research.models import convolution
 from research.models.convolution import convolve
 
@@ -81,7 +81,7 @@ def test_other_batches_are_left_to_xla(n):
 
 def test_a_batch_that_devices_share_stays_where_it_is():
     ours, theirs, x, kernel = pair("same", n=128)
-    mesh = data_mesh(jax.devices()[:8])
+    mesh = make_mesh(jax.devices()[:8])
     shared = jax.device_put(x, NamedSharding(mesh, P(mesh.axis_names[0])))
     gradient = jax.jit(jax.grad(squares(ours), 1)).lower(shared, kernel).compile()
     np.testing.assert_allclose(

@@ -62,7 +62,7 @@ class Small(NamedTuple):
 
     Deep ones have short tables besides (`short_tables`). `impossible` has the values that switches
     cannot have, and the error each is. Of a model with `every`, each value of a switch is tried; of
-    the others, which take long, one. `equal` are values that change nothing here.
+    the others, which take long, one, and none is computed. `equal` are values that change nothing.
     """
 
     side: int
@@ -146,23 +146,38 @@ def images(name):
 
 
 @cache
-def evaluated(name, **switches):
-    """Logits of a small model, and the slope of its loss in one direction of parameter space.
+def slope_of(name, **switches):
+    """`() → ` the slope of a small model's loss in one direction of parameter space, and logits.
 
-    Where the slope differs, so does the gradient. Forward mode, and not jitted: one by one, the
-    same few operations are compiled once for all values of a switch.
+    Where the slope differs, so does the gradient.
     """
     model = small(name, dropout=0.0, **switches)
     variables = fixed_variables(model, images(name), scalar=0.5, vector=4.0)
     loss = training_loss(model, variables, images(name), LABELS)
     direction = variables["params"]
-    _, slope, logits = jax.jvp(loss, (variables["params"],), (direction,), has_aux=True)
+    return lambda: jax.jvp(loss, (variables["params"],), (direction,), has_aux=True)[1:]
+
+
+@cache
+def evaluated(name, **switches):
+    """Logits and slope. Not jitted: one by one, the same few operations are compiled once for all
+    values of a switch.
+    """
+    slope, logits = slope_of(name, **switches)()
     return np.asarray(logits), float(slope)
 
 
-def sweep():
+@cache
+def traced(name, **switches):
+    """What would be computed for them, as text; of deep networks compiling takes too long."""
+    return str(jax.make_jaxpr(slope_of(name, **switches))())
+
+
+def sweep(every):
     """Name, switch and value, what makes it matter."""
     for name, row in SMALL.items():
+        if row.every != every:
+            continue
         for switch in sorted(VALUES.keys() & switches_of(name)):
             values = [
                 value
@@ -177,17 +192,27 @@ def sweep():
                 yield pytest.param(name, {switch: value}, needs, id=f"{name}-{switch}-{value}")
 
 
-@pytest.mark.usefixtures("shortest")
-@pytest.mark.parametrize(("name", "switch", "needs"), list(sweep()))
+@pytest.mark.parametrize(("name", "switch", "needs"), list(sweep(every=True)))
 def test_every_switch_changes_output_and_gradients(name, switch, needs):
     logits, slope = evaluated(name, **switch, **needs)
     logits_0, slope_0 = evaluated(name, **needs)
     assert logits.shape == (4, 10)
     assert logits.dtype == np.float32
     assert np.isfinite(logits).all() and np.isfinite(slope)
-    if "aux_heads" not in switch:  # these are no part of the output
-        assert np.max(np.abs(logits - logits_0)) > 1e-4 * np.max(np.abs(logits_0))
+    assert np.max(np.abs(logits - logits_0)) > 1e-4 * np.max(np.abs(logits_0))
     assert abs(slope - slope_0) > 1e-5 * abs(slope_0)
+
+
+@pytest.mark.usefixtures("shortest")
+@pytest.mark.parametrize(("name", "switch", "needs"), list(sweep(every=False)))
+def test_every_switch_changes_what_a_deep_network_computes(name, switch, needs):
+    assert traced(name, **switch, **needs) != traced(name, **needs)
+
+
+@pytest.mark.usefixtures("shortest")
+@pytest.mark.parametrize("name", [name for name, row in SMALL.items() if not row.every])
+def test_the_same_switches_are_the_same_computation(name):
+    assert traced.__wrapped__(name) == traced(name)
 
 
 @pytest.mark.usefixtures("short")

@@ -109,6 +109,7 @@ def _write_run(workdir, arm, i, seed, rng, steps, layers, diverges, ends):
         "steps": rows[-1]["step"],
         "resumed_from": [],
         "metrics": metrics,
+        "utilization": {"step_ms": 2.0 + i, "input_wait": 0.25, "communication_mb": 0.0},
         "params_digest": "sha256:0",
         "wall_seconds": 8 + i + float(rng.normal(0, 0.3)),
         "config": {"model": {"norm": arm}},

@@ -2,7 +2,9 @@
 
 import csv
 import json
+from itertools import pairwise
 
+import matplotlib
 import numpy as np
 import pytest
 from factorial_workdir import write_factorial
@@ -11,9 +13,13 @@ from synthetic_workdir import ARMS as NORMS
 from research.config import UserError
 from research.experiment import cross, levels
 from research.report import publish, report, table
+from research.report.plots.final_metrics import final_metrics
+from research.report.plots.interactions import interactions
+from research.report.plots.style import STYLE, png
 from research.report.runs import read_experiment
 from research.report.summary import summarise
 from research.report.tables import effects_table, map_tables
+from research.report.wording import notes
 
 DEPTHS = (8, 20, 32, 44, 56)
 SKIP, DEPTH, RATE = "model.skip", "model.depth", "optimizer.learning_rate"
@@ -250,3 +256,72 @@ def test_every_shape_of_design_is_drawn_without_a_warning(tmp_path, depths, clip
     report(write_factorial(tmp_path / "none", arms, (SKIP, kind), next(iter(arms)), steps=10))
     arms = cross(levels(DEPTH, *depths, prefix="d"))
     report(write_factorial(tmp_path / "axis", arms, (DEPTH,), next(iter(arms)), steps=10))
+
+
+KINDS = [*(f"kind{i}" for i in range(8)), "none"]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Nine levels, early and late, of two sets of data; one of each that is had otherwise too."""
+    data = {"rows": {"data": "rows", "how": "after"}, "maps": {"data": "maps", "how": "after"}}
+    arms = {
+        f"{name}-{kind}-{when}": {"kind": kind, "when": when} | base
+        for name, base in data.items()
+        for kind in KINDS
+        for when in ("early", "late")
+    }
+    arms |= {f"{name}-other": arms[f"{name}-kind1-early"] | {"how": "mse"} for name in data}
+    workdir = write_factorial(
+        tmp_path_factory.mktemp("wide"),
+        *(arms, ("kind", "when", "how", "data"), "rows-kind0-early"),
+        within=("data",),
+        seeds=range(2),
+        steps=5,
+        tune=False,
+    )
+    experiment = read_experiment(workdir)
+    return experiment, summarise(experiment)
+
+
+def test_interactions_of_many_levels_fit_their_panels(wide):
+    experiment, summary = wide
+    with matplotlib.rc_context(STYLE):
+        figure, rows = interactions(experiment, summary, summary["panels"][0])
+        assert png(figure)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["how: after\ndata: rows", "how: after\ndata: maps"]
+    (legend,) = figure.legends
+    frame = legend.get_window_extent(figure.canvas.get_renderer())
+    assert frame.x0 >= 0 and frame.x1 <= figure.bbox.x1
+    assert {text.get_text() for text in legend.get_texts()} >= {*KINDS}
+    for axis in figure.axes:
+        places = [x for line in axis.lines for x in line.get_xdata()]
+        low, high = axis.get_xlim()
+        assert low + 0.1 < min(places) and max(places) < high - 0.1
+    assert {row["how"] for row in rows} == {"after"} and len(rows) == 2 * 2 * 2 * len(KINDS)
+
+
+def test_a_design_whose_panels_have_one_arm_each_has_no_lines(tmp_path):
+    arms = {f"a{i}": {"kind": f"k{i}", "when": f"w{i}", "data": f"d{i}"} for i in range(3)}
+    fields = "kind", "when", "data"
+    workdir = write_factorial(tmp_path, arms, fields, "a0", seeds=range(2), steps=5, tune=False)
+    experiment = read_experiment(workdir)
+    summary = summarise(experiment)
+    assert interactions(experiment, summary, summary["panels"][0]) is None
+    assert any("no effects of the factors, for missing arms" in line for line in notes(summary))
+
+
+def test_each_group_has_its_own_baseline(wide):
+    experiment, summary = wide
+    with matplotlib.rc_context(STYLE):
+        figure, _ = final_metrics(experiment, summary)
+    panel, axis = summary["panels"][0], figure.axes[0]
+    found = [line.get_xydata().tolist() for line in axis.lines if line.get_linestyle() == ":"]
+    rows, maps = (100 * panel["arms"][f"{x}-kind0-early"]["mean"] for x in ("rows", "maps"))
+    half = 2 * len(KINDS)  # the arms of each; the two others are the last
+    ends = [-0.5, half - 0.5, 2 * half - 0.5, 2 * half + 0.5, 2 * half + 1.5]
+    assert found == [
+        [[mean, low], [mean, high]]
+        for mean, (low, high) in zip((rows, maps) * 2, pairwise(ends), strict=True)
+    ]

@@ -18,6 +18,9 @@ from research.config import UserError
 from research.report import print_table, publish, report, table
 from research.report.plots.gradient_norms import _merge_orders
 from research.report.plots.learning_curves import _log_scale
+from research.report.runs import read_experiment
+from research.report.summary import summarise
+from research.report.tables import utilization_table
 
 README = "# Norms\n\n<!-- results:laptop begin -->\nold\n<!-- results:laptop end -->\n\nVerdict.\n"
 
@@ -162,6 +165,14 @@ def test_table_shows_percent_intervals_and_counts(workdir, directory):
     assert rows["local_response"]["n"] == "5 (1 diverged)"
     assert rows["local_response"]["steps to 95 % accuracy"].endswith("(4/5)")
     assert rows["batch"]["learning rate"] == "0.1"
+
+
+def test_use_of_the_devices_is_a_table_of_medians_without_what_none_has(workdir, directory):
+    rows = utilization_table(summarise(read_experiment(workdir)))
+    assert [row["time a step (ms)"] for row in rows] == [f"{2 + i:.2f}" for i in range(len(rows))]
+    assert {row["input wait (%)"] for row in rows} == {"25.0"}
+    assert not any("communication" in column for column in rows[0])
+    assert "Use of the devices" in (directory / "index.html").read_text()
 
 
 def test_a_single_seed_says_so_in_the_table(tmp_path):

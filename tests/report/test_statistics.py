@@ -13,6 +13,7 @@ from research.report.statistics import (
     holm,
     mean_interval,
     paired_p_value,
+    runs_for,
     share_difference,
     share_interval,
     smallest_detectable,
@@ -92,6 +93,15 @@ def test_share_interval_is_wilsons():
         half = z / (1 + z * z / total) * math.sqrt(p * (1 - p) / total + z * z / (4 * total**2))
         expected = [middle - half, middle + half]
         assert share_interval(count, total) == pytest.approx(expected, abs=1e-9)
+
+
+def test_runs_that_would_decide_are_the_fewest():
+    found = runs_for(0.2, 0.25)
+    widths = {n: np.ptp(share_interval(0.25 * n, n)) for n in (found - 1, found)}
+    assert widths[found] < 0.2 <= widths[found - 1]
+    assert found == pytest.approx(0.25 * 0.75 * (2 * 1.96 / 0.2) ** 2, rel=0.05)  # Wald's
+    two = runs_for(0.2, 0.25, 0.5)
+    assert two == pytest.approx((0.25 * 0.75 + 0.5**2) * (2 * 1.96 / 0.2) ** 2, rel=0.05)
 
 
 def test_share_difference_is_newcombes():

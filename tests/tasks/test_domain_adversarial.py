@@ -7,8 +7,9 @@ import pytest
 
 from research.config import UserError
 from research.data.sources import load_dataset
-from research.tasks.domain_adversarial import of_model, reverse_gradient
-from research.train.program import starting_variables
+from research.tasks.additions import of_model
+from research.tasks.domain_adversarial import reverse_gradient
+from research.train.start import starting_variables
 from research.train.tasks import make_task
 
 DANN = {

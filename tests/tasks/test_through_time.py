@@ -130,7 +130,7 @@ def test_a_run_records_them_and_is_not_changed_by_them(train_run, tmp_path):
     dataset = load_dataset("adding", train_size=64, length=8)
     plain = train_run("plain", changes, dataset=dataset)
     seen = train_run("seen", changes | {"train.diagnostics_every": 2}, dataset=dataset)
-    assert seen["metrics"] == plain["metrics"]
+    assert plain["metrics"].items() <= seen["metrics"].items()  # which also tell of the gradient
     rows = [
         row
         for row in read_rows(tmp_path / "seen" / "metrics.jsonl")

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from research.train.checkpoint import (
     Checkpoints,
@@ -95,6 +96,14 @@ def test_the_last_k_and_the_best_are_kept(checkpoints, tmp_path):
     best, position = checkpoints().restore(3, abstract(state_at(0)))
     assert position == {"position": 3}
     np.testing.assert_array_equal(best.params["dense"]["kernel"], np.float32(1 / 6))
+
+
+def test_a_save_does_not_ask_for_a_preemption(checkpoints, monkeypatch):
+    """Its question would take the place of the loop's, and a notice between them be lost."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked.append)
+    save(checkpoints(), [(0.5, 1.0), (0.9, 0.5)])
+    assert not asked
 
 
 def test_the_later_of_two_equals_is_the_best_and_is_kept(checkpoints, tmp_path):

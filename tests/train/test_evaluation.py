@@ -10,7 +10,7 @@ from research.checks import validate
 from research.config import UserError
 from research.data.images import Images
 from research.data.sources import Dataset
-from research.distributed.mesh import data_mesh
+from research.distributed.mesh import make_mesh
 from research.train.evaluation import evaluate_model
 from research.train.program import program_key
 from research.train.tasks import make_task
@@ -79,7 +79,7 @@ def test_softmax(tiny, digits, mesh):
 def test_devices_and_feeds_change_nothing(tiny, digits, mesh):
     one, _ = evaluated(tiny(), digits, mesh)
     other, _ = evaluated(
-        tiny(), digits, data_mesh(jax.devices()[:8]), batch_size=64, feed="streaming"
+        tiny(), digits, make_mesh(jax.devices()[:8]), batch_size=64, feed="streaming"
     )
     np.testing.assert_allclose(one.outputs, other.outputs, atol=1e-5)
     np.testing.assert_array_equal(one.labels, other.labels)

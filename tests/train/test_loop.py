@@ -68,7 +68,8 @@ def finished(train_run, tmp_path):
 
 def same_numbers(rows, others):
     def numbers(row):
-        return {k: v for k, v in row.items() if k != "wall_seconds"}
+        timed = ("wall_seconds", "utilization/")
+        return {k: v for k, v in row.items() if not k.startswith(timed)}
 
     return [*map(numbers, rows)] == [*map(numbers, others)]
 
@@ -79,7 +80,16 @@ def test_result_has_the_documented_fields(finished, tmp_path):
     assert json.loads(text, parse_constant=pytest.fail) == result
     assert set(result) == {
         *("experiment", "scale", "arm", "seed", "status", "steps", "resumed_from", "metrics"),
-        *("params_digest", "wall_seconds", "compile_seconds", "parameters", "macs", "config"),
+        *(
+            "params_digest",
+            "utilization",
+            "wall_seconds",
+            "compile_seconds",
+            "parameters",
+            "macs",
+            "layout",
+            "config",
+        ),
         *("code", "versions", "git", "hardware"),
     }
     assert result["experiment"] == "tiny" and result["scale"] == "laptop"
@@ -324,14 +334,19 @@ def test_metrics_are_those_of_the_best_checkpoint(train_run, tmp_path, digits, m
     checkpoints = Checkpoints(tmp_path / "wild" / "checkpoints", 1)
     restored, position = checkpoints.restore(best["step"], abstract(state))
     checkpoints.close()
-    images, labels = digits.test.arrays().values()
     pixels = digits.train.arrays()["image"] / 255
-    x = ((images / 255 - pixels.mean()) / pixels.std()).reshape(len(images), -1)
-    hidden = np.maximum(
-        x @ restored.params["dense1"]["kernel"] + restored.params["dense1"]["bias"], 0
-    )
     head = next(v for k, v in restored.params.items() if k != "dense1")
-    logits = hidden @ head["kernel"] + head["bias"]
+
+    def answers(images):
+        x = ((images / 255 - pixels.mean()) / pixels.std()).reshape(len(images), -1)
+        first = restored.params["dense1"]
+        return np.maximum(x @ first["kernel"] + first["bias"], 0) @ head["kernel"] + head["bias"]
+
+    images, labels = digits.validation.arrays().values()
+    right = np.mean(answers(images).argmax(1) == labels)
+    assert best["validation/accuracy"] == pytest.approx(right)
+    images, labels = digits.test.arrays().values()
+    logits = answers(images)
     predicted = logits.argmax(1)
     assert position == {"position": best["step"]}
     assert result["metrics"]["test/accuracy"] == pytest.approx(np.mean(predicted == labels))

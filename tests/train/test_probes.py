@@ -10,11 +10,12 @@ import scipy.ndimage
 from research.checks import validate
 from research.config import UserError
 from research.data.sources import load_dataset
+from research.inspection.invariance import DIRECTIONS, moved_by
 from research.tasks.heads import HEADS
-from research.train.probes import SHIFTS, moved_by, shift
+from research.train.probes import shift
 
 
-@pytest.mark.parametrize("pixels", [*SHIFTS, (2, -3)])
+@pytest.mark.parametrize("pixels", [*DIRECTIONS, (2, -3)])
 def test_images_move_as_scipy_moves_them(digits, pixels):
     images = digits.test.arrays()["image"][:5]
     moved = scipy.ndimage.shift(images, (0, *pixels, 0), order=0, mode="nearest")
@@ -35,7 +36,7 @@ def test_shift_counts_the_predictions_that_stay(digits, mesh):
     same = [
         scipy.ndimage.shift(images, (0, *by, 0), order=0, mode="nearest").sum((1, 3)).argmax(1)
         == before
-        for by in SHIFTS
+        for by in DIRECTIONS
     ]
     assert 0.1 < np.mean(same) < 0.9
     assert found["shift_consistency"] == pytest.approx(np.mean(same), rel=1e-12)

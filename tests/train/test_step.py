@@ -8,7 +8,7 @@ from scipy.special import log_softmax, softmax
 
 from research.data.feed import make_feed
 from research.data.preprocess import channel_statistics
-from research.distributed.mesh import batch_sharding, data_mesh
+from research.distributed.mesh import batch_sharding
 from research.train.optimizer import hyperparams
 from research.train.program import get_program, pure_functions
 
@@ -191,26 +191,6 @@ def test_each_step_draws_anew(tiny, digits, batch):
     later = state.replace(step=state.step + 1)
     losses = [float(step(s, batch)[1]["examples"]["loss"]) for s in (state, state, later)]
     assert losses[0] == losses[1] != losses[2]
-
-
-def test_eight_devices_equal_one(tiny, digits):
-    """Batch statistics, too, must be those of the whole batch."""
-    changes = {"model.norm": "batch", "train.precision": "float64", "train.accumulate": 2}
-    finals = []
-    for devices in (1, 8):
-        mesh = data_mesh(jax.devices()[:devices])
-        config = tiny(changes | {"train.devices": devices})
-        with jax.enable_x64(True):
-            program = get_program(config, digits, mesh)
-            state = program.init(jax.random.key(0), hyperparams(config.optimizer))
-            feed = make_feed(
-                digits.train, kind="auto", batch_size=32, seed=0, sharding=batch_sharding(mesh)
-            )
-            for _ in range(5):
-                state, metrics = program.step(state, next(feed))
-        assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
-        finals.append(jax.device_get((state.params, state.collections, metrics)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), *finals)
 
 
 def test_configs_that_differ_in_runtime_values_share_one_program(tiny, digits, mesh):

@@ -10,7 +10,8 @@ from research.config import UserError, override
 from research.data.feed import evaluation_batches
 from research.data.sources import load_dataset
 from research.distributed.mesh import batch_sharding
-from research.train.program import batch_shapes, check_transfer, variable_shapes
+from research.train.program import batch_shapes
+from research.train.start import check_transfer, variable_shapes
 from research.train.tasks import make_task
 from research.transfer.batch_norm import adapt_batch_norm
 

@@ -9,7 +9,8 @@ import safetensors.numpy
 
 from research.config import UserError
 from research.files import read_json, write_json
-from research.train.program import batch_shapes, starting_variables
+from research.train.program import batch_shapes
+from research.train.start import starting_variables
 from research.train.state import params_digest
 from research.train.tasks import make_task
 from research.transfer import to_torch

@@ -4,7 +4,7 @@ import pytest
 
 from research.checks import validate
 from research.config import UserError, flatten, override
-from research.train.program import check_transfer, variable_shapes
+from research.train.start import check_transfer, variable_shapes
 from research.transfer.patterns import is_frozen, rate_of
 
 RESNET = {"model.name": "resnet", "model.hidden": None, "model.depth": 8, "model.width": 4}

@@ -11,7 +11,7 @@ from research.commands.train import run_study
 from research.config import UserError
 from research.experiment import resolve
 from research.train.checkpoint import best_variables
-from research.train.program import starting_variables
+from research.train.start import starting_variables
 from research.train.state import params_digest
 from research.transfer.initial import transplant
 

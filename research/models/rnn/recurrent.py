@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import Array
 
 from research.config import UserError, unknown
+from research.distributed.platform import platform
 from research.models.network import check
 from research.models.rnn.cells import CELLS, GRU, INITS, LSTM, Cell, State, gate_by_gate, layer_norm
 from research.models.rnn.padded import check_sequences, within
@@ -271,7 +272,7 @@ class Direction(nn.Module):
             y = norm(inputs.x @ w, use_running_average=not train, mask=mask)
             inputs = inputs._replace(x=y)
         # Without a gradient a CPU is faster where the projections of a segment stay in its cache.
-        cached = not train and len(inputs.x) >= LONG and jax.default_backend() == "cpu"
+        cached = not train and len(inputs.x) >= LONG and platform() == "cpu"
         if self.remat or cached:
             options = {"reverse": self.reverse, "remat": self.remat}
             state, outputs = in_segments(run, state, inputs, **options)

@@ -16,7 +16,7 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot | Non
 
     The axis spans the runs that did not diverge; a mean pulled off it by diverged runs is written
     at the edge instead, so that the other arms stay apart. A design with one axis or two is
-    drawn along them instead.
+    drawn along them instead. The baseline that an arm is compared with is dotted in its row.
     """
     if len(experiment.design.axes) in (1, 2):
         return None
@@ -48,9 +48,10 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot | Non
                 for run in experiment.of(arm)
                 if run.ended
             ]
-        base = panel["arms"].get(panel["baseline"], {}).get("mean")
-        if base is not None and span[0] < scale * base < span[1]:
-            axis.axvline(scale * base, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+        for base, (first, last) in _baselines(panel, arms):
+            if span[0] < scale * base < span[1]:
+                dotted = {"color": "0.6", "linewidth": 0.8, "linestyle": ":", "zorder": 0}
+                axis.plot([scale * base] * 2, (first - 0.5, last + 0.5), **dotted)
         better = {"max": "→", "min": "←"}.get(panel["direction"], "")
         axis.set_xlabel(f"{with_unit(panel['metric'], summary)}  {better}")
         axis.xaxis.set_major_locator(MaxNLocator(4))
@@ -64,6 +65,19 @@ def final_metrics(experiment: Experiment, summary: dict[str, Any]) -> Plot | Non
         color="0.35",
     )
     return figure, rows
+
+
+def _baselines(panel: dict[str, Any], arms: list[str]) -> list[tuple[float, tuple[int, int]]]:
+    """The mean that arms are compared with, and the first and the last row of those that are."""
+    entries = panel["arms"]
+    bases = {panel["baseline"]} | {entry["reference"] for entry in entries.values()}
+    of_rows = [entries[arm]["reference"] or (arm if arm in bases else None) for arm in arms]
+    found = []
+    for base, group in itertools.groupby(range(len(arms)), key=of_rows.__getitem__):
+        rows = list(group)
+        if base is not None and entries[base]["mean"] is not None:
+            found.append((entries[base]["mean"], (rows[0], rows[-1])))
+    return found
 
 
 def _span(experiment: Experiment, panel: dict[str, Any], scale: float) -> tuple[float, float]:

@@ -3,7 +3,15 @@
 import itertools
 from typing import Any
 
-from research.report.plots.style import Plot, chance_line, grid_lines, mean_line, new_figure, styles
+from research.report.plots.style import (
+    Plot,
+    chance_line,
+    grid_lines,
+    legend,
+    mean_line,
+    new_figure,
+    styles,
+)
 from research.report.runs import Experiment
 from research.report.summary import chance
 from research.report.wording import is_share, with_unit
@@ -14,26 +22,34 @@ def interactions(
 ) -> Plot | None:
     """A panel of a design of two or more factors without axes, every seed shown.
 
-    The first factor makes the lines, the second the horizontal axis, the others the panels.
+    The first factor makes the lines, the second the horizontal axis, the others the panels. A panel
+    of fewer than two arms, which has no lines, is left out; None where all of them are.
     """
     design = experiment.design
     if design.axes or len(design.names) < 2:
         return None
     scale = 100 if is_share(panel["metric"]) else 1
     line_field, x_field, *others = design.names
-    facets = list(itertools.product(*(design.levels(field) for field in others)))
+    levels, xs = design.levels(line_field), design.levels(x_field)
+    arms = {
+        facet: [[design.find((level, x, *facet), ()) for x in xs] for level in levels]
+        for facet in itertools.product(*(design.levels(field) for field in others))
+    }
+    facets = [facet for facet, found in arms.items() if _drawn(panel, found) > 1]
+    if not facets:
+        return None
     columns = min(3, len(facets))
     lines = -(-len(facets) // columns)
     figure = new_figure(2.6 * lines + 0.4)
     axes = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    levels, xs = design.levels(line_field), design.levels(x_field)
     style, rows = styles(levels, levels[0]), []
+    apart = min(0.1, 0.7 / len(levels))
+    crowded = columns * sum(len(x) + 3 for x in xs) > 100  # characters in the width
     for axis, facet in zip(axes.flat, facets, strict=False):
         for i, level in enumerate(levels):
-            shift = (i - (len(levels) - 1) / 2) * 0.1
-            arms = [design.find((level, x, *facet), ()) for x in xs]
-            mean_line(axis, panel, arms, design, shift, style[level], heavy=True)
-            for position, arm in enumerate(arms):
+            shift = (i - (len(levels) - 1) / 2) * apart
+            mean_line(axis, panel, arms[facet][i], design, shift, style[level], heavy=True)
+            for position, arm in enumerate(arms[facet][i]):
                 seeds = panel["arms"][arm]["seeds"] if arm else {}
                 seeds = {seed: value for seed, value in seeds.items() if value is not None}
                 axis.plot(
@@ -52,9 +68,10 @@ def interactions(
                     | {"seed": seed, "value": value}
                     for seed, value in seeds.items()
                 ]
-        axis.set_xticks(range(len(xs)), xs)
-        axis.set_xlim(-0.4, len(xs) - 0.6)
-        axis.set_title(design.describe(facet, others))
+        axis.set_xticks(range(len(xs)), xs, rotation=90 if crowded else 0)
+        axis.set_xlim(-0.5, len(xs) - 0.5)
+        titles = zip(facet, others, strict=True)
+        axis.set_title("\n".join(design.describe([level], [field]) for level, field in titles))
         grid_lines(axis, "y")
     if is_share(panel["metric"]):
         low, high = axes.flat[0].get_ylim()
@@ -67,16 +84,13 @@ def interactions(
         axis.set_xlabel(design.label(x_field))
     for axis in axes[:, 0]:
         axis.set_ylabel(with_unit(panel["metric"], summary))
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], label=level, markersize=5, **style[level]) for level in levels]
     circle = {"linestyle": "none", "marker": "o", "markerfacecolor": "none", "color": "0.4"}
-    handles.append(Line2D([], [], markersize=3, label="one seed", **circle))
-    handles.append(Line2D([], [], linestyle="none", label="bar: mean and 95 % interval"))
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=len(handles),
-        title=design.label(line_field),
-    )
+    named = {level: style[level] for level in levels} | {"one seed": circle}
+    legend(figure, named, design.label(line_field), "bar: mean and 95 % interval")
     return figure, rows
+
+
+def _drawn(panel: dict[str, Any], lines: list[list[str | None]]) -> int:
+    """How many of the arms of some lines have a mean."""
+    arms = filter(None, itertools.chain(*lines))
+    return sum(panel["arms"][arm]["mean"] is not None for arm in arms)

@@ -89,11 +89,16 @@ def legend(figure: "Figure", named: dict[str, dict[str, Any]], title: str, remar
         handles.append(Line2D([], [], linestyle="none", label=remark))
     if not handles:
         return
-    longest = max(len(handle.get_label()) for handle in handles)
+    sizes = [len(handle.get_label()) + 7 for handle in handles]
+    fitting = [  # 110: characters in the width
+        columns
+        for columns in range(1, min(len(handles), 5) + 1)
+        if sum(max(column) for column in np.array_split(sizes, columns)) <= 110
+    ]
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=max(1, min(len(handles), 5, 110 // (longest + 7))),  # 110: characters in the width
+        ncols=max(fitting, default=1),
         title=title,
     )
 

@@ -49,7 +49,7 @@ def state_gradients(experiment: Experiment, summary: dict[str, Any]) -> Plot | N
             if axis.get_subplotspec().is_first_row():
                 axis.set_title(f"{moment} (step {step})")
             if axis.get_subplotspec().is_last_row():
-                axis.set_xlabel("t")
+                axis.set_xlabel("step t of the sequence")
         line[0].set_ylabel(title)
     figure.supylabel("norm of ∂loss/∂h at t", fontsize=9)
     group_legend(figure, design, style, "")

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from research.config import UserError
-from research.distributed.mesh import data_mesh
+from research.distributed.mesh import make_mesh
 from research.models.rnn import Recurrent, check_lengths
 from research.models.rnn import recurrent as module
 from research.transfer import rnn_from_torch, rnn_to_torch
@@ -275,7 +275,7 @@ def test_a_sharded_batch():
     apply = jax.jit(lambda *args: model.apply(*args))
     gradient = jax.jit(jax.grad(lambda *args: total(*model.apply(*args))))
     expected, of_one = apply(variables, inputs, lengths), gradient(variables, inputs, lengths)
-    mesh = data_mesh(jax.devices())
+    mesh = make_mesh(jax.devices())
     assert mesh.size == 8
     batch = NamedSharding(mesh, PartitionSpec("data"))
     sharded = [jax.device_put(x, batch) for x in (inputs, lengths)]
