@@ -1,9 +1,15 @@
 """Every test runs on 8 host devices of a CPU, and shares compiled programs and prepared data."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 
 _shared = tempfile.TemporaryDirectory(prefix="ablate-tests-")
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -19,6 +25,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["TFDS_DATA_DIR"] = f"{_shared.name}/tfds"
 # Most of the time would go into XLA's optimisations of programs that run a few steps.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+gc.set_threshold(100_000, 20, 20)  # tracing leaves much, and a twentieth of the time went there
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -53,6 +61,26 @@ def arms(scale):
     return {arms!r}
 '''
 
+# Command lines from standard input, one after the other: absl's flags can be parsed again.
+MANY = """
+import shlex, sys, launch
+from absl import flags
+from research.config import UserError
+OWN = [flag.name for flag in flags.FLAGS.flags_by_module_dict()["launch"] if flag.name != "config"]
+for line in sys.stdin.read().splitlines():
+    for name in [n for n in flags.FLAGS if n.split(".")[0] == "config"]:
+        delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+    for name in OWN:
+        flags.FLAGS[name].unparse()
+    try:
+        sys.argv = ["launch.py", *shlex.split(line)]  # config_flags looks there, too
+        launch.main(launch.parse_flags(sys.argv))
+        print("\\0accepted")
+    except UserError as error:
+        print("\\0" + str(error).replace("\\n", "|"))
+"""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
@@ -81,6 +109,28 @@ def tpus():
     if importlib.util.find_spec("libtpu") is None:
         pytest.skip("needs libtpu, the compiler of TPUs: pip install 'ablate[plan]'")
     return parse_topology("v5e:2x2").devices()
+
+
+@pytest.fixture(scope="session")
+def launch_many():
+    """Launch command lines, without what a process for each would cost; return what it says at the
+    end of each: "accepted", or the error's message, its lines joined by "|".
+    """
+
+    def launch(lines, folder):
+        done = subprocess.run(
+            [sys.executable, "-c", MANY],
+            input="\n".join(lines),
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        return [said.split("\n")[0] for said in done.stdout.split("\0")[1:]]
+
+    return launch
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,11 @@ QUESTIONS = {name: text for text in BLOCKS for name in re.findall(r'^"""Does (.*
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_an_experiment_of_the_readme_runs(question, tmp_path, capsys):
     (tmp_path / "question.py").write_text(QUESTIONS[question])
+    shrunk = {"train.steps": 2, "train.eval_every": 1, "data.batch_size": 16}
     study = resolve(
         str(tmp_path / "question.py"),
         "laptop",
-        overrides={"train.steps": 2, "train.eval_every": 1, "data.batch_size": 16},
+        overrides=shrunk | ({} if "gate" in question else {"model.width": 4}),
         seeds=(0,),
         workdir=str(tmp_path / "w"),
     )
