@@ -174,7 +174,7 @@ def test_recurrent_networks(switches, gates, remat):
     assert made_of.endpoints["layer1"][0].size == steps
 
 
-@pytest.mark.parametrize(("cell", "kernels"), [("min_gru", 2 * 15), ("lru", 2 * 15 + 50 + 15)])
+@pytest.mark.parametrize(("cell", "kernels"), [("min_gru", 2 * 15), ("lru", 2 * 15 + 50 + 15 + 50)])
 def test_parallel_cells(cell, kernels):
     made_of = structure(Recurrent(cell, 5), (11, 3))
     assert made_of.macs == 11 * kernels

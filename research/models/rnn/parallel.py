@@ -122,8 +122,8 @@ class LRU(ParallelCell):
     """The linear recurrent unit (Orvieto et al. 2023, "Resurrecting RNNs", §3).
 
     x' = λ x + γ (B u), y = Re(C x') + D u, with a complex state x, |λ| = exp(−exp ν) < 1, arg λ =
-    exp θ, and γ = √(1 − |λ|²) at the start. It is linear: stacked, it wants something in between
-    that is not.
+    exp θ, and γ = √(1 − |λ|²) at the start. All of it is linear, and so would be layers of it: as
+    in the paper's blocks what comes out is a gated linear unit's, W₁ g ⊙ σ(W₂ g) with g = GELU(y).
 
     Attributes:
         r_min: the smallest |λ| at the start.
@@ -166,7 +166,8 @@ class LRU(ParallelCell):
         c_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         y = nn.Dense(self.hidden_size, kernel_init=c_init, name="output", **dense)(parts)
         y = y + nn.Dense(self.hidden_size, name="skip", **dense)(inputs.x)
-        return state, (y, {})
+        gated = nn.Dense(2 * self.hidden_size, name="glu", **dense)(nn.gelu(y))
+        return state, (nn.glu(gated), {})
 
 
 PARALLEL: dict[str, type[ParallelCell]] = {"min_gru": MinGRU, "min_lstm": MinLSTM, "lru": LRU}

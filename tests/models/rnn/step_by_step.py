@@ -119,5 +119,8 @@ def lru(params, x):
     state, outputs = np.zeros(len(nu)), []
     for u in np.asarray(x, np.float64):
         state = eigenvalue * state + np.exp(gamma) * (u @ b)
-        outputs.append((state @ c).real + u @ params["skip"]["kernel"])
+        y = (state @ c).real + u @ params["skip"]["kernel"]
+        gelu = y / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+        value, gate = np.split(gelu @ params["glu"]["kernel"], 2)
+        outputs.append(value * sigmoid(gate))
     return np.stack(outputs), (state,)
