@@ -40,7 +40,7 @@ RANGES = {
     "data.validation": (0, 1, False),
     "data.test": (0, 1, False),
     "train.sampling": (0, 1, True),
-    "train.beams": (1, math.inf, True),
+    "train.beams": (1, 1000, True),
     "train.alpha": (0, math.inf, True),
     "data.imbalance": (0, 1, False),
     "data.train_size": (0, math.inf, True),

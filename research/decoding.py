@@ -95,11 +95,13 @@ def sample(
             negative top_k.
     """
     if not temperature > 0:
-        raise UserError(f"temperature: found {temperature}, expected more than 0, or greedy search")
+        raise UserError(
+            f"--temperature: found {temperature}, expected more than 0, or greedy search"
+        )
     if top_k < 0:
-        raise UserError(f"top_k: found {top_k}, expected a number of tokens, or 0 for all")
+        raise UserError(f"--top_k: found {top_k}, expected a number of tokens, or 0 for all")
     if not 0 < top_p <= 1:
-        raise UserError(f"top_p: found {top_p}, expected a share, more than 0 and at most 1")
+        raise UserError(f"--top_p: found {top_p}, expected a share, more than 0 and at most 1")
 
     def choose(logits: Array, t: Array) -> Array:
         # By rank, so that of equal logits the lower tokens come first, as in a greedy search.
@@ -156,9 +158,10 @@ def beam_search(
         UserError: as `greedy`; less than one beam, or a negative penalty.
     """
     if beams < 1:
-        raise UserError(f"beams: found {beams}, expected at least 1")
-    if not (alpha >= 0 and offset >= 0):  # NaN is neither
-        raise UserError(f"alpha, offset: found {alpha}, {offset}, expected none below 0")
+        raise UserError(f"--beams: found {beams}, expected at least 1")
+    for name, value in (("--alpha", alpha), ("offset", offset)):
+        if not value >= 0:  # nor is NaN
+            raise UserError(f"{name}: found {value}, expected at least 0")
     last = jnp.repeat(_first(state, bos)[:, None], beams, axis=1)  # [N, K]
     n = last.shape[0]
 

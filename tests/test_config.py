@@ -86,7 +86,7 @@ def test_ranges_are_checked(field):
     if not closed:
         refused({field: kind(low)}, field, "more than")
     if high < float("inf"):
-        refused({field: kind(high + 1)}, field, "at most 1" if high == 1 else "less than 1")
+        refused({field: kind(high + 1)}, field, f"at most {high}" if high >= 1 else "less than 1")
     if kind is float:
         refused({field: float("nan")}, field)
         refused({field: float("inf")}, field)

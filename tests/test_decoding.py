@@ -328,7 +328,7 @@ def test_every_sequence_may_begin_with_a_token_of_its_own():
         (beam_search, {"beams": 0}, "beams: found 0"),
         (beam_search, {"beams": 2, "length": 0}, "length: found 0"),
         (beam_search, {"beams": 2, "alpha": -1.0}, "alpha"),
-        (beam_search, {"beams": 2, "alpha": float("nan")}, "alpha, offset: found nan"),
+        (beam_search, {"beams": 2, "alpha": float("nan")}, "--alpha: found nan"),
         (sample, {"temperature": 0.0}, "temperature: found 0.0, expected more than 0"),
         (sample, {"top_k": -1}, "top_k: found -1"),
         (sample, {"top_p": 0.0}, "top_p: found 0.0"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from research.checks import check_range
 from research.commands.trained import check_text, open_trained
 from research.config import UserError
 from research.data import raw
@@ -50,8 +51,14 @@ def translate_lines(
         raise UserError(f"--text, --input: found {found}, expected one of them")
     if length is not None and length < 1:
         raise UserError(f"--length: found {length}, expected at least 1")
+    for flag, value in (("beams", beams), ("alpha", alpha)):
+        if value is not None:
+            check_range(f"train.{flag}", value, f"--{flag}: ")
     if text is None:
-        lines = raw.read_lines(Path(input).expanduser()) or [""]
+        path = Path(input).expanduser()
+        if not path.is_file():
+            raise UserError(f"--input: {path} is no file, expected one of text")
+        lines = raw.read_lines(path) or [""]
     else:
         check_text("text", text)
         lines = text.split("\n")

@@ -26,6 +26,8 @@ def find(data_dir: str | None, folder: str, name: str) -> Path:
         UserError: there is none.
     """
     root = data_root(data_dir)
+    if not root.is_dir():
+        raise UserError(f"--data_dir: {root} is no folder, expected the one with {folder}/{name}")
     for place in (root / folder, *sorted(root.glob(f"{folder}*/")), root):
         for suffix in OPENERS:
             if (found := place / (name + suffix)).is_file():
@@ -46,7 +48,8 @@ def read_bytes(path: Path) -> bytes:
         with OPENERS.get(path.suffix, open)(path, "rb") as file:
             return file.read()
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise UserError(f"{path}: unreadable ({str(error) or type(error).__name__})") from error
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{path}: unreadable ({reason})") from error
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:

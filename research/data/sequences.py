@@ -5,6 +5,7 @@ or not; the docstring of what opens it says which, whose, and under what licence
 and are read in seconds, as they are: there is nothing to prepare, as there is for images.
 """
 
+import difflib
 from collections.abc import Callable
 from functools import partial
 
@@ -60,7 +61,9 @@ SEQUENCES: dict[str, Callable[[Options], Dataset]] = {
 
 def known(name: str) -> bool:
     """Whether `name` is, or seems to be, of a set of sequences."""
-    return name.partition("/")[0] in {each.partition("/")[0] for each in SEQUENCES}
+    families = {each.partition("/")[0] for each in SEQUENCES}
+    family = name.partition("/")[0]
+    return family in families or bool(difflib.get_close_matches(family, families, cutoff=0.9))
 
 
 def load(name: str, options: Options) -> Dataset:

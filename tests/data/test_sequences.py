@@ -173,6 +173,11 @@ def test_options():
 
 def test_what_cannot_be_asked_for():
     for name, options, message in (
+        (
+            "tinyshakespear",
+            {"length": 9},
+            r"found 'tinyshakespear'.*did you mean 'tinyshakespeare'",
+        ),
         ("toy/txt", {}, r"data\.name: found 'toy/txt'.*did you mean 'toy/text'"),
         ("toy/text", {"length": 5000}, r"data\.length: found 5000.*toy/text.*has \d+"),
         ("toy/text", {"tokens": "bpe", "vocabulary_size": 99}, r"vocabulary_size: found 99"),
@@ -267,7 +272,7 @@ DAMAGED = [
     ("wikitext2", {f"{f}.txt": "" for f in ("train", "valid", "test")}, "train text has 1;"),
     ("gutenberg/moby_dick", {"moby_dick_2701.txt": "Call me"}, "found 0 lines that begin"),
     ("multi30k/de-en", PAIRS | {"train.en": "yes\n"}, "train.de: found 2 lines, expected 1"),
-    ("multi30k/de-en", PAIRS | {"train.en": "yes\n \n"}, "train: sentence 1 is empty"),
+    ("multi30k/de-en", PAIRS | {"train.en": "yes\n \n"}, "train, targets: line 2 is empty"),
     ("multi30k/de-en", dict.fromkeys(PAIRS, ""), "multi30k/de-en, train: found no example"),
     ("sst2", dict.fromkeys(OPINIONS, ""), "sst2, train: found no example"),
     ("sst2", OPINIONS | {"stsa.binary.dev": ""}, "sst2, validation: found no example"),

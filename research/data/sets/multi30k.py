@@ -53,7 +53,7 @@ def pairs(name: str, parts: dict[str, Pairs], options: Options) -> Dataset:
     columns: dict[str, dict[str, np.ndarray]] = {part: {} for part in parts}
     for side, (inputs, length) in enumerate((("inputs", "length"), ("targets", "target_length"))):
         encoded = {
-            part: _encoded(vocabularies[side], f"{name}, {part}", both[side])
+            part: _encoded(vocabularies[side], f"{name}, {part}, {inputs}", both[side])
             for part, both in parts.items()
         }
         steps = steps_of(name, options.length, encoded)
@@ -76,7 +76,7 @@ def pairs(name: str, parts: dict[str, Pairs], options: Options) -> Dataset:
 def _encoded(vocabulary: Vocabulary, what: str, texts: list[str]) -> list[np.ndarray]:
     """Return the ids of texts, `EOS` behind each."""
     found = [vocabulary.encode(text) for text in texts]
-    for i, ids in enumerate(found):
+    for number, ids in enumerate(found, start=1):
         if not len(ids):
-            raise UserError(f"{what}: sentence {i} is empty, expected at least one token")
+            raise UserError(f"{what}: line {number} is empty, expected at least one token")
     return [np.append(ids, np.int32(EOS)) for ids in found]

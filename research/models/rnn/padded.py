@@ -45,6 +45,8 @@ def check_lengths(lengths: Any, batch: int, steps: int) -> None:
     Raises:
         UserError: naming the first length that cannot be.
     """
+    if not hasattr(lengths, "dtype"):
+        raise UserError(f"lengths: found {lengths!r}, expected an array, int[{batch}]")
     if jnp.shape(lengths) != (batch,) or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
         raise UserError(
             f"lengths: found {jnp.result_type(lengths)}{list(jnp.shape(lengths))}, expected one "

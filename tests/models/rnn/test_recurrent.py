@@ -495,6 +495,7 @@ def test_sequences_that_cannot_be():
     refused(r"lengths\[1\]: found 0, expected from 1 to T = 7", inputs, np.array([7, 0, -1]))
     refused(r"lengths\[2\]: found 8, expected from 1 to T = 7", inputs, jnp.array([7, 1, 8]))
     refused(r"lengths: found int.*\[2\], expected .*int\[3\]", inputs, np.array([1, 1]))
+    refused(r"lengths: found \[1, 1, 1\], expected an array", inputs, [1, 1, 1])
     refused(r"lengths: found float", inputs, np.array([1.0, 1.0, 1.0]))
     refused(r"initial_state: found shapes .*a pair \(h, c\)", inputs, None, jnp.zeros((1, B, H)))
     refused(r"= \[1, 3, 5\]", inputs, None, (jnp.zeros((1, B, H)), jnp.zeros((2, B, H))))
