@@ -3,8 +3,8 @@
     python launch.py --experiment=parallel_scan
 
 Cost: laptop (embedded digits pixel by pixel, enlarged or shrunk to 16, 64 and 256 steps, four cells
-of 64 units in two layers × 5 seeds, each arm at its better of two learning rates) 84 runs in 24 min
-24 s on 2 busy cores.
+of 64 units in two layers × 5 seeds, each arm at its better of two learning rates) 84 runs in 20
+min on 2 busy cores.
 Expected: on two cores a scan in parallel has little to gain: minLSTM and minGRU, whose gates do not
 see the state, take less time than the LSTM since they do less arithmetic in each step, and more so
 the longer the sequence; they lose some accuracy to it, and the LRU, without gates, none at 256.

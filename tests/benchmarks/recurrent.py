@@ -8,9 +8,9 @@ can be imported, `torch.nn.LSTM`, and prints the ratio of each pair's times, med
 that of processor times, which other work on the machine disturbs less. `--crossover` adds the
 parallel cells beside the LSTM, by the number of steps.
 
-On 2 cores of an AMD EPYC, jax 0.10.2, torch 2.13, 15 pairs each: 0.94 of Flax's time forward (0.72
-to 1.40), 0.86 with gradient (0.68 to 0.99); of torch's, 1.37 (1.14 to 2.00) and 1.42 (1.03 to
-1.67).
+On 2 cores of an AMD EPYC, jax 0.10.2, torch 2.13, 15 pairs each: 0.96 of Flax's time forward (0.82
+to 1.06), 0.88 with gradient (0.73 to 0.97); of torch's, 1.21 (1.12 to 1.42) and 1.34 (0.90 to
+1.97).
 
 Tried of what could lead: the input's projection ahead of the scan and the gradient of U after it
 (with gradient they gain; forward the projections of all steps, 33 MB, cost a tenth more than they
@@ -18,11 +18,11 @@ save, so that a CPU takes them segment by segment); one sigmoid for all gates (0
 biases added in the scan; `unroll` (no gain that shows). Not tried, for all of the code would have
 to turn: the state kept transposed, with which the bare scan took 0.8 of its time.
 
-The parallel cells are faster than the LSTM from the shortest sequences on, so that no crossover was
-found: forward and with gradient minGRU takes 0.19 and 0.13 of its time at 16 steps, 0.31 and 0.28
-at 1,024; minLSTM 0.27 and 0.28, 0.42 and 0.38; the LRU 0.54 and 0.50, 0.76 and 0.57 (5 pairs,
-batches of 8; for an LSTM whose forward pass did not yet go by segments). It is the arithmetic that
-they save, not the scan in parallel: their share grows with the length.
+The parallel cells are faster than the LSTM from the shortest sequences on: forward and with
+gradient minGRU takes 0.29 and 0.16 of its time at 16 steps, 0.44 and 0.27 at 1,024; minLSTM 0.38
+and 0.26, 0.49 and 0.37; the LRU 0.85 and 0.76, 1.02 and 0.81 (batches of 8). It is the arithmetic
+that they save, not the scan in parallel: their share grows with the length, and the LRU's lead
+forward is gone at 1,024.
 """
 
 import importlib.util
