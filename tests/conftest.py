@@ -1,6 +1,5 @@
 """Every test runs on 8 host devices of a CPU, and shares compiled programs and prepared data."""
 
-import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -25,8 +24,6 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ["TFDS_DATA_DIR"] = f"{_shared.name}/tfds"
 # Most of the time would go into XLA's optimisations of programs that run a few steps.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-
-gc.set_threshold(100_000, 20, 20)  # tracing leaves much, and a twentieth of the time went there
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -76,9 +73,10 @@ for line in sys.stdin.read().splitlines():
     try:
         sys.argv = ["launch.py", *shlex.split(line)]  # config_flags looks there, too
         launch.main(launch.parse_flags(sys.argv))
-        print("\\0accepted")
+        message = "accepted"
     except UserError as error:
-        print("\\0" + str(error).replace("\\n", "|"))
+        message = str(error).replace("\\n", "|")
+    print(end=f"\\0{message}\\0")
 """
 
 
@@ -113,8 +111,8 @@ def tpus():
 
 @pytest.fixture(scope="session")
 def launch_many():
-    """Launch command lines, without what a process for each would cost; return what it says at the
-    end of each: "accepted", or the error's message, its lines joined by "|".
+    """Launch command lines, without what a process for each would cost; return what each prints,
+    and "accepted", or the error's message, its lines joined by "|".
     """
 
     def launch(lines, folder):
@@ -122,13 +120,14 @@ def launch_many():
             [sys.executable, "-c", MANY],
             input="\n".join(lines),
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+            env=os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=240,
         )
-        assert done.returncode == 0, done.stderr
-        return [said.split("\n")[0] for said in done.stdout.split("\0")[1:]]
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        said = done.stdout.split("\0")
+        return list(zip(said[:-1:2], said[1::2], strict=True))
 
     return launch
 

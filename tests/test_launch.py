@@ -141,7 +141,7 @@ REFUSED = {
 
 
 def test_bad_input_of_every_kind(tmp_path, launch_many):
-    messages = launch_many(REFUSED, tmp_path)
+    messages = [message for _, message in launch_many(REFUSED, tmp_path)]
     assert len(messages) == len(REFUSED), messages
     for (flags, words), message in zip(REFUSED.items(), messages, strict=True):
         for word in words:
@@ -171,7 +171,7 @@ def test_dry_run_writes_nothing(tmp_path, width):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_study_from_end_to_end(tmp_path, width):
+def test_a_study_from_end_to_end(tmp_path, width, launch_many):
     """Tune, train, report; do what is missing; report and evaluate again; refuse other settings."""
     flags = (width, "--workdir=w")
     done = launch(*flags, "--seeds=1", cwd=tmp_path)
@@ -195,24 +195,22 @@ def test_a_study_from_end_to_end(tmp_path, width):
         assert (work / arm / "seed_0" / "result.json").read_bytes() == text
         assert (work / arm / "seed_1" / "result.json").exists()
 
-    done = launch(*flags, "--mode=evaluate", "--seeds=1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for result in results.values():
-        assert done.stdout.count(f"{result['metrics']['test/accuracy']:.4f}") >= 2
-
-    run = "w/wide/seed_0"
-    done = launch("--mode=evaluate", f"--checkpoint={run}", cwd=tmp_path)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "macro" in done.stdout
-    assert (tmp_path / run / "evaluation" / "roc.png").stat().st_size > 0
-    flags_of_images = ("--mode=predict", f"--checkpoint={run}", f"--images={run}/evaluation")
-    done = launch(*flags_of_images, cwd=tmp_path)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert "roc.png" in done.stdout and "confusion_matrix.png" in done.stdout
-
     (work / "report" / "summary.json").unlink()
-    done = launch(*flags, "--mode=report", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run = "w/wide/seed_0"
+    lines = [
+        f"{' '.join(flags)} --mode=evaluate --seeds=1",
+        f"--mode=evaluate --checkpoint={run}",
+        f"--mode=predict --checkpoint={run} --images={run}/evaluation",
+        f"{' '.join(flags)} --mode=report",
+    ]
+    said, ends = zip(*launch_many(lines, tmp_path), strict=True)
+    assert set(ends) == {"accepted"}, ends
+    study, checkpoint, predicted, _ = said
+    for result in results.values():
+        assert study.count(f"{result['metrics']['test/accuracy']:.4f}") >= 2
+    assert "macro" in checkpoint
+    assert (tmp_path / run / "evaluation" / "roc.png").stat().st_size > 0
+    assert "roc.png" in predicted and "confusion_matrix.png" in predicted
     summary = json.loads((work / "report" / "summary.json").read_text())
     assert {name: arm["n"] for name, arm in summary["panels"][0]["arms"].items()} == {
         "narrow": 2,

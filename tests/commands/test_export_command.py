@@ -34,7 +34,8 @@ def test_the_file_runs_without_this_code(finished, digits):
     np.save(folder / "images.npy", images)
     done = subprocess.run([sys.executable, "-c", ALONE], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    answer = np.load(folder / "answer.npz")
+    with np.load(folder / "answer.npz") as file:
+        answer = dict(file)
     trained = open_trained(str(directory), None, {})
     expected = trained.task.answer(trained.variables, {"image": images})
     np.testing.assert_allclose(answer["outputs"], expected["outputs"], rtol=1e-5, atol=1e-5)

@@ -23,7 +23,7 @@ CHANGES = {
 }
 WIDE = {"model.hidden": (8,)}
 # Several seconds: a signal takes one or two from scancel to the loop.
-LONG = {"train.steps": 1000, "train.eval_every": 200, "train.log_every": 5}
+LONG = {"train.steps": 600, "train.eval_every": 200, "train.log_every": 5}
 
 
 @pytest.fixture(scope="module")
