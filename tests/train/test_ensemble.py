@@ -12,7 +12,6 @@ from research.commands.evaluate import evaluate_study
 from research.commands.train import run_study
 from research.commands.trained import open_trained
 from research.config import UserError, override
-from research.experiment import resolve
 from research.files import read_json, write_json
 from research.tasks.evaluation import Evaluation
 from research.train.checkpoint import best_variables
@@ -20,6 +19,7 @@ from research.train.ensemble import judge, together
 from research.train.evaluation import evaluate_model
 from research.train.tasks import make_task
 
+SEEDS = (0, 1, 2, 3, 4)
 EXPERIMENT = '''"""Do several know more than one?"""
 
 from research.config import get_config as defaults
@@ -49,25 +49,6 @@ def arms(scale):
         "lost": pair | {"ensemble.of": "arm:singel"},
     }
 '''
-
-
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "many.py").write_text(EXPERIMENT)
-
-    def ask(arms=(), seeds=(0, 1, 2, 3, 4), **options):
-        where = {"workdir": str(folder / "w"), "arms": arms, "seeds": seeds}
-        return resolve(str(folder / "many.py"), "laptop", **where, **options)
-
-    return ask
-
-
-@pytest.fixture(scope="module")
-def trained(ask):
-    study = ask()
-    run_study(study, None, "test")
-    return study
 
 
 def test_disjoint_ensembles_of_an_arms_seeds(trained):

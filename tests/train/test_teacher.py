@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from research.commands.train import Datasets, prepare, run_study
+from research.commands.train import Datasets, prepare
 from research.commands.trained import open_trained
 from research.config import UserError
 from research.data.feed import make_feed
 from research.distributed.mesh import batch_sharding
-from research.experiment import resolve
 from research.models import create_model
 from research.tasks.distillation import HINT, LOGITS
 from research.train.checkpoint import best_variables
@@ -20,6 +19,7 @@ from research.train.tasks import make_task
 from research.train.teacher import taught_feed, teacher_of
 from research.transfer.torch_layout import to_torch
 
+SEEDS = (0, 1)
 EXPERIMENT = '''"""Does a student learn from a teacher?"""
 
 from research.config import get_config as defaults
@@ -57,25 +57,6 @@ def arms(scale):
                 "model.name": "recurrent", "data.train_size": 0},
     }
 '''
-
-
-@pytest.fixture(scope="module")
-def ask(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    (folder / "five.py").write_text(EXPERIMENT)
-
-    def ask(arms=(), seeds=(0, 1), **options):
-        where = {"workdir": str(folder / "w"), "arms": arms, "seeds": seeds}
-        return resolve(str(folder / "five.py"), "laptop", **where, **options)
-
-    return ask
-
-
-@pytest.fixture(scope="module")
-def trained(ask):
-    study = ask()
-    run_study(study, None, "test")
-    return study
 
 
 def test_a_study_trains_the_teacher_first(trained):
